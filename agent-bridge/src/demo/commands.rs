@@ -5,7 +5,7 @@ use std::{io::Write, time::Duration};
 use serde_json::json;
 
 use super::{
-    texts,
+    background, texts,
     turn::{DemoState, Stop, Turn},
 };
 
@@ -21,6 +21,12 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("question", "", "asks you two questions"),
     ("edit", "", "asks for leave to change a pretend file, and shows the change"),
     ("tools", "", "uses several pretend tools, one of which fails"),
+    ("subagent", "[ask]", "lets a pretend subagent look around; with `ask` it asks for leave"),
+    (
+        "background",
+        "[ask] [N]",
+        "begins a pretend task of N seconds (3), and goes on by itself when that ends; may ask then",
+    ),
     ("retry", "", "loses the connection to its model, voids what it said, and says it again"),
     ("whole", "", "answers in one piece, without streaming"),
     ("fail", "", "fails, as when the model is overloaded"),
@@ -31,7 +37,7 @@ const COMMANDS: &[(&str, &str, &str)] = &[
 ];
 
 /// Answers one prompt.
-pub(super) fn answer<W: Write>(turn: &mut Turn<'_, W>, text: &str, life: &DemoState) -> Result<(), Stop> {
+pub(super) fn answer<W: Write>(turn: &mut Turn<'_, W>, text: &str, life: &mut DemoState) -> Result<(), Stop> {
     let (name, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     let rest = rest.trim();
     match name.to_ascii_lowercase().as_str() {
@@ -48,6 +54,8 @@ pub(super) fn answer<W: Write>(turn: &mut Turn<'_, W>, text: &str, life: &DemoSt
         "question" => question(turn),
         "edit" => edit(turn),
         "tools" => tools(turn),
+        "subagent" => background::subagent(turn, rest == "ask"),
+        "background" => background::begin(turn, rest, &mut life.tasks),
         "retry" => retry(turn),
         "whole" => whole(turn),
         "fail" => {
@@ -68,6 +76,12 @@ pub(super) fn answer<W: Write>(turn: &mut Turn<'_, W>, text: &str, life: &DemoSt
         "session" => session(turn, life),
         _ => free(turn, text, life),
     }
+}
+
+/// Goes on after a background task has ended; `asks`: asks for leave.
+pub(super) fn go_on<W: Write>(turn: &mut Turn<'_, W>, asks: bool) -> Result<(), Stop> {
+    turn.say("The pretend build is done.")?;
+    if asks { permission(turn, "make install") } else { Ok(()) }
 }
 
 fn number(text: &str, default: u64) -> u64 {

@@ -7,7 +7,9 @@ use std::{
 
 use serde_json::Value;
 
-/// One line of input.
+use super::task::Task;
+
+/// One line of input, or the end of a background task.
 #[derive(Debug)]
 pub(super) enum Input {
     Prompt(Prompt),
@@ -24,6 +26,8 @@ pub(super) enum Input {
         request_id: String,
         answer: Value,
     },
+    /// No line: a background task has ended.
+    Due(Task),
     /// A line that is not JSON. It ends the process, as in Claude Code.
     Garbage,
 }

@@ -99,6 +99,29 @@ impl<W: Write> Output<W> {
         self.line(&line)
     }
 
+    /// Writes a complete block of a subagent, which the tool use `parent` began.
+    pub(super) fn inner(&mut self, parent: &str, block: &Value) -> io::Result<()> {
+        let id = self.id("msg");
+        let message = json!({"id": id, "type": "message", "role": "assistant", "model": self.model, "content": [block]});
+        self.line(&json!({"type": "assistant", "message": message, "parent_tool_use_id": parent,
+            "session_id": self.session}))?;
+        self.flush()
+    }
+
+    /// Writes the result of a subagent's tool use.
+    pub(super) fn inner_result(
+        &mut self,
+        parent: &str,
+        id: &str,
+        text: &str,
+        failed: bool,
+    ) -> io::Result<()> {
+        let block = json!({"type": "tool_result", "tool_use_id": id, "content": text, "is_error": failed});
+        self.line(&json!({"type": "user", "message": {"role": "user", "content": [block]},
+            "parent_tool_use_id": parent, "session_id": self.session}))?;
+        self.flush()
+    }
+
     pub(super) fn block_stop(&mut self, index: u64) -> io::Result<()> {
         self.event(json!({"type": "content_block_stop", "index": index}))
     }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::{
     input::{Input, Prompt},
     output::Output,
+    task::Task,
 };
 
 /// The state of the demo agent's process.
@@ -20,6 +21,8 @@ pub(super) struct DemoState {
     pub(super) resumed: bool,
     pub(super) turns: u64,
     pub(super) total_usd: f64,
+    /// The background tasks that run.
+    pub(super) tasks: Vec<Task>,
 }
 
 /// Delay per token: about 50 tokens per second.
@@ -249,7 +252,7 @@ impl<'a, W: Write> Turn<'a, W> {
                 self.queue.push_back(prompt);
                 Ok(())
             }
-            Input::Answer { .. } => Ok(()),
+            Input::Answer { .. } | Input::Due(_) => Ok(()),
             Input::Garbage => Err(Stop::Die(1)),
         }
     }
