@@ -126,6 +126,8 @@ pub(crate) const TOOL_RESULT_BYTES: usize = 64 * 1024;
 pub(crate) const DIFF_BYTES: usize = 16 * 1024;
 /// Most steps that the search for a small difference between two texts takes. A step compares two lines.
 pub(crate) const DIFF_EFFORT: usize = 1 << 26;
+/// Longest text of a notice that the agent gives, in bytes.
+pub(crate) const NOTICE_BYTES: usize = 8 * 1024;
 /// Longest `detail` of a `TurnError`, in bytes.
 pub(crate) const DETAIL_BYTES: usize = 500;
 /// Longest input of a tool that is assembled from streamed pieces, in bytes.

@@ -23,9 +23,21 @@ pub(crate) fn shown_path(workspace: &Path, path: &str) -> String {
     path.file_name().map_or_else(|| "?".into(), |name| name.to_string_lossy().into_owned())
 }
 
-/// Turns `text` into one line without control characters. A text of more than `longest` bytes is cut and ends in an
+/// Removes escape sequences and control characters other than line breaks, and trims the text. A text of more than
+/// `longest` bytes is cut and ends in an ellipsis.
+pub(crate) fn lines(text: &str, longest: usize) -> String {
+    let mut out = without_escapes(text.trim()).replace('\t', "    ");
+    out.retain(|c| !c.is_control() || c == '\n');
+    if cut(&mut out, longest) {
+        out.push('…');
+    }
+    out
+}
+
+/// Turns `text` into one line without escape sequences and control characters. A text of more than `longest` bytes is cut and ends in an
 /// ellipsis.
 pub(crate) fn line(text: &str, longest: usize) -> String {
+    let text = without_escapes(text);
     let mut out = String::with_capacity(text.len().min(longest));
     for (index, word) in text.split_whitespace().enumerate() {
         if index > 0 {
@@ -38,6 +50,23 @@ pub(crate) fn line(text: &str, longest: usize) -> String {
     }
     if cut(&mut out, longest) {
         out.push('…');
+    }
+    out
+}
+
+/// The text without a terminal's control sequences (ECMA-48) and commands.
+fn without_escapes(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        if c != '\u{1b}' && c != '\u{9b}' {
+            out.push(c);
+        } else if c == '\u{9b}' || chars.next_if_eq(&'[').is_some() {
+            while chars.next().is_some_and(|c| !('@'..='~').contains(&c)) {}
+        } else if chars.next_if_eq(&']').is_some() {
+            while chars.next().is_some_and(|c| c != '\u{7}' && c != '\u{1b}') {}
+            chars.next_if_eq(&'\\');
+        }
     }
     out
 }

@@ -10,7 +10,7 @@ use super::{
     lines,
     piece::piece,
     records::{self, Abandoned, ApiRetry, ControlResponse, Delta, Line, Message, StreamEvent, parse},
-    state::{Cancel, ClaudeCodec},
+    state::{Cancel, ClaudeCodec, changed},
     tools::UsedIn,
 };
 use crate::dialect::Decoded;
@@ -48,7 +48,9 @@ impl ClaudeCodec {
             "stream_event" => self.stream_event(position, line, out),
             "assistant" => self.assistant(line, parent, out),
             "user" if line.is_replay != Some(true) => self.user(line, out),
+            "user" => self.replayed(line, out),
             "system" => self.system(text, line, out),
+            "rate_limit_event" | "conversation_reset" => self.said_beside(&line.kind, text, out),
             "result" => self.result(text, out),
             "control_request" => self.control_request(position, nth, line, out),
             "control_cancel_request" => self.withdrawn(line.request_id.as_deref().unwrap_or_default(), out),
@@ -196,17 +198,13 @@ impl ClaudeCodec {
             }
             "status" => {
                 self.interrupt_again(out);
-                out.alive();
+                self.said_beside("status", text, out);
             }
             "api_retry" => {
                 let retry: ApiRetry = serde_json::from_str(text).unwrap_or_default();
                 out.events.push(AgentEvent::Progress { text: retry_text(&retry) });
             }
-            "compact_boundary" => {
-                out.events
-                    .push(AgentEvent::Progress { text: "The conversation so far was summarised.".into() });
-            }
-            _ => out.alive(),
+            other => self.said_beside(other, text, out),
         }
     }
 
@@ -241,13 +239,6 @@ impl ClaudeCodec {
             }
         }
         out.alive();
-    }
-}
-
-fn changed(known: &mut Option<String>, now: Option<&str>, send: impl FnOnce(String)) {
-    if let Some(now) = now.filter(|now| !now.is_empty() && known.as_deref() != Some(now)) {
-        *known = Some(now.into());
-        send(now.into());
     }
 }
 

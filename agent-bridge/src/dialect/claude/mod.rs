@@ -5,6 +5,7 @@
 //! passes it on unchanged.
 
 mod blocks;
+mod clock;
 mod decode;
 mod diff;
 mod edits;
@@ -12,6 +13,7 @@ mod elicitation;
 mod encode;
 mod lines;
 mod media;
+mod notices;
 mod piece;
 mod questions;
 mod records;
@@ -22,6 +24,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod titles;
+mod told;
 mod tools;
 
 use std::path::Path;

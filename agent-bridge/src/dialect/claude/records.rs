@@ -24,6 +24,8 @@ pub(super) struct Line<'a> {
     #[serde(borrow, default)]
     pub(super) tool_use_result: Option<&'a RawValue>,
     #[serde(borrow, default)]
+    pub(super) tool_result_meta: Option<&'a RawValue>,
+    #[serde(borrow, default)]
     pub(super) abandoned_blocks: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "lenient")]
     pub(super) parent_tool_use_id: Option<Cow<'a, str>>,
@@ -206,6 +208,16 @@ pub(super) struct TurnResult {
     pub(super) model_usage_since_last_result: Option<BTreeMap<String, ModelUsage>>,
     #[serde(deserialize_with = "lenient")]
     pub(super) user_message_uuids: Option<Vec<String>>,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) permission_denials: Option<Vec<Denial>>,
+}
+
+/// A tool use that was denied, by a person or by the agent's own rules.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Denial {
+    pub(super) tool_name: String,
+    pub(super) tool_use_id: String,
 }
 
 #[derive(Deserialize, Default)]

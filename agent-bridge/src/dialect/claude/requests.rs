@@ -60,6 +60,9 @@ impl ClaudeCodec {
         let Ok(request) = serde_json::from_str::<ControlRequest<'_>>(whole) else {
             return self.refuse(agent_id, UNREADABLE, out);
         };
+        if let Some(call_id) = request.tool_use_id.as_deref() {
+            self.judged_by_a_person(call_id);
+        }
         let tool = match (&*request.subtype, request.tool_name.as_deref(), request.input) {
             ("can_use_tool", Some(tool), Some(input)) => Some((tool, input.get())),
             ("can_use_tool", ..) => return self.refuse(agent_id, UNREADABLE, out),

@@ -7,6 +7,7 @@ use switchboard_core::{
 
 use super::{
     blocks::MessageEnd,
+    notices::{SIGN_IN, needs_sign_in},
     records::TurnResult,
     state::{Cancel, ClaudeCodec},
 };
@@ -20,6 +21,7 @@ impl ClaudeCodec {
             return out.alive();
         }
         self.finish_message(MessageEnd::Stands, out);
+        self.said_at_the_end(&result, out);
         let outcome = self.outcome(&result);
         let cost = self.cost(&result);
         self.last_words(&result, outcome, out);
@@ -131,6 +133,9 @@ fn error(result: &TurnResult) -> TurnError {
         (_, subtype) if subtype.starts_with("error_max") => "agent_limit",
         _ => "agent_error",
     };
+    if needs_sign_in(result) {
+        return TurnError { code: code.into(), detail: SIGN_IN.into() };
+    }
     let errors = result.errors.as_deref().unwrap_or_default();
     let said = result.result.as_deref().filter(|text| !text.is_empty());
     let said = said.or(errors.first().map(String::as_str)).map(sentence);

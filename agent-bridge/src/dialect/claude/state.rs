@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     blocks::{OpenMessage, Streamed},
     edits::Edit,
+    told::Told,
 };
 use crate::dialect::CheckpointError;
 
@@ -49,6 +50,7 @@ pub(super) struct State {
     pub(super) spoke: bool,
     pub(super) turn: Option<Prompted>,
     pub(super) cancel: Cancel,
+    pub(super) told: Told,
     /// Tool uses of this turn whose end has been sent as an event, with the id of the message that began each.
     pub(super) ended_uses: BTreeMap<String, String>,
 }
@@ -128,4 +130,12 @@ pub(super) struct Pending {
     pub(super) question: bool,
     #[serde(default)]
     pub(super) form: bool,
+}
+
+/// Notes a new value, and sends it if it is another than the one before.
+pub(super) fn changed(known: &mut Option<String>, now: Option<&str>, send: impl FnOnce(String)) {
+    if let Some(now) = now.filter(|now| !now.is_empty() && known.as_deref() != Some(now)) {
+        *known = Some(now.into());
+        send(now.into());
+    }
 }

@@ -53,7 +53,7 @@ mod tests {
         let workspace = Path::new("/workspace");
         for (tool, arguments, expected) in [
             ("Bash", json!({"command": "make\n  all", "description": ""}), Some("make all")),
-            ("Bash", json!({"command": "make", "description": "Build\u{1b}[31m it"}), Some("Build[31m it")),
+            ("Bash", json!({"command": "make", "description": "Build\u{1b}[31m it"}), Some("Build it")),
             ("Read", json!({"file_path": "/workspace/src/a.rs"}), Some("Read src/a.rs")),
             ("Edit", json!({"file_path": "/etc/passwd"}), Some("Edit passwd")),
             ("Grep", json!({"pattern": "fn .*", "path": "/workspace"}), Some("Search for fn .*")),

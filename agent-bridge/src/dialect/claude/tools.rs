@@ -86,7 +86,10 @@ impl ClaudeCodec {
         let Some(message) = parse::<Message<'_>>(line.message) else { return out.alive() };
         let mut results = 0;
         for block in records::blocks(message.content) {
-            let ("tool_result", Some(id)) = (&*block.kind, block.tool_use_id) else { continue };
+            let ("tool_result", Some(id)) = (&*block.kind, block.tool_use_id) else {
+                self.command_output(block.text.as_deref().unwrap_or_default(), false, out);
+                continue;
+            };
             results += 1;
             let place = UsedIn { parent: line.parent_tool_use_id.as_deref(), message: "" };
             // `tool_use_result` is the structured result of a line that has only one result.
@@ -95,6 +98,9 @@ impl ClaudeCodec {
             let Some(tool) = self.tool_ended(place, &id, content, block.is_error == Some(true), out) else {
                 continue;
             };
+            if block.is_error == Some(true) {
+                self.denied_by_rules(line, &id, &tool.name, out);
+            }
             if let (false, Some(edit)) = (block.is_error == Some(true), tool.edit) {
                 let edits = vec![edit.done(&self.workspace, &id, &tool.name, report.map(RawValue::get))];
                 out.events.push(AgentEvent::FileEdit { edits });

@@ -141,3 +141,159 @@ fn a_file_that_was_written_again_is_compared_with_its_content_before() {
     let shown = said(&[tool_use("m", "t1", "Write", &input), result]);
     assert_eq!(shown[2], r#"file_edit t1 Write x +1 -1 "--- x\n+++ x\n@@ -1,2 +1,2 @@\n a\n-b\n+c\n""#);
 }
+
+fn result(is_error: bool, text: &str) -> Value {
+    json!({"type": "result", "subtype": "success", "is_error": is_error, "result": text, "num_turns": 1,
+        "terminal_reason": if is_error { "api_error" } else { "completed" }})
+}
+
+fn system(subtype: &str, members: &Value) -> Value {
+    let mut line = json!({"type": "system", "subtype": subtype});
+    line.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+    line
+}
+
+#[test]
+fn a_limit_of_usage_is_told_with_its_end() {
+    let limit = |status: &str| {
+        json!({"type": "rate_limit_event", "rate_limit_info": {"status": status, "rateLimitType": "five_hour",
+            "resetsAt": 1_790_003_600, "utilization": 0.9}})
+    };
+    let sentence = "You've hit your limit · resets 6pm";
+    assert_eq!(
+        said(&[
+            limit("allowed"),
+            limit("allowed_warning"),
+            limit("rejected"),
+            limit("rejected"),
+            result(true, sentence)
+        ]),
+        [
+            r#"notice Info usage_limit "The agent's account is near its five-hour limit. It resets on 2026-09-21 at 15:13 UTC." {"limit":"five_hour","resets_at_ms":1790003600000,"state":"near","utilization":0.9}"#,
+            r#"notice Warning usage_limit "The agent's account has reached its five-hour limit. It resets on 2026-09-21 at 15:13 UTC." {"limit":"five_hour","resets_at_ms":1790003600000,"state":"reached","utilization":0.9}"#,
+            "turn_ended Failed agent_api_error: You've hit your limit · resets 6pm",
+            "(turn ended)",
+        ]
+    );
+    let hostile = json!({"type": "rate_limit_event", "rate_limit_info": {"status": "rejected",
+        "rateLimitType": "\u{1b}[31mx_y\n", "resetsAt": u64::MAX}});
+    assert!(
+        said(&[hostile])[0]
+            .starts_with(r#"notice Warning usage_limit "The agent's account has reached its x y limit.""#)
+    );
+}
+
+#[test]
+fn compaction_is_told_when_it_begins_and_when_it_ends() {
+    let begins = system("status", &json!({"status": "compacting"}));
+    let ended = |result: &str| {
+        system("status", &json!({"status": null, "compact_result": result, "compact_error": "full\nof"}))
+    };
+    let boundary =
+        system("compact_boundary", &json!({"compact_metadata": {"trigger": "auto", "pre_tokens": 155_000}}));
+    let (compacting, compacted) = (
+        r#"notice Info compacting "The agent summarises the conversation so far, to have room.""#,
+        r#"notice Info compacted "The conversation so far was summarised.""#,
+    );
+    assert_eq!(
+        said(&[begins.clone(), begins.clone(), ended("success"), boundary.clone()]),
+        [compacting, compacted]
+    );
+    let detailed = format!("{compacted} {}", r#"{"tokens_before":155000,"trigger":"auto"}"#);
+    assert_eq!(said(&[begins.clone(), boundary.clone(), ended("success")]), [compacting, detailed.as_str()]);
+    assert_eq!(said(&[boundary]), [detailed]);
+    assert_eq!(
+        said(&[begins, ended("failed")])[1],
+        r#"notice Warning compaction_failed "The agent could not summarise the conversation: full of""#
+    );
+}
+
+#[test]
+fn output_of_a_command_is_told_once() {
+    let output = "<local-command-stdout>\u{1b}[1mContext\u{1b}[0m\n37k/200k\u{0}</local-command-stdout>";
+    let system = system("local_command", &json!({"content": output}));
+    let replay = json!({"type": "user", "message": {"role": "user", "content": output}, "isReplay": true});
+    let notice = r#"notice Info command_output "Context\n37k/200k""#;
+    for lines in [vec![system.clone()], vec![system.clone(), replay.clone()], vec![replay, system.clone()]] {
+        assert_eq!(said(&lines), [notice]);
+    }
+    assert_eq!(said(&[system.clone(), system]), [notice, notice]);
+    let empty = "<local-command-stdout></local-command-stdout>";
+    assert_eq!(said(&[json!({"type": "user", "message": {"content": empty}, "isReplay": true})]), [""; 0]);
+}
+
+#[test]
+fn a_cleared_context_has_a_new_session() {
+    let init = system("init", &json!({"session_id": "s-2"}));
+    for reset in [
+        json!({"type": "conversation_reset", "new_conversation_id": "s-2"}),
+        system("conversation_reset", &json!({"new_conversation_id": "s-2"})),
+    ] {
+        assert_eq!(
+            said(&[reset, init.clone()]),
+            [
+                r#"notice Info context_cleared "The agent has forgotten the conversation so far, as it was told to.""#,
+                "session s-2"
+            ]
+        );
+    }
+}
+
+#[test]
+fn hooks_are_heard() {
+    let text = "UserPromptSubmit says: a\nmessage\u{7}";
+    assert_eq!(
+        said(&[
+            system("informational", &json!({"content": text, "level": "notice"})),
+            system("hook_response", &json!({"hook_name": "Stop", "exit_code": 0, "stdout": "x"})),
+            system("hook_response", &json!({"hook_name": "Stop", "exit_code": 1, "stderr": "no\n"})),
+        ]),
+        [
+            r#"notice Info hook "UserPromptSubmit says: a message""#,
+            r#"notice Warning hook "The agent's hook Stop failed: no""#,
+        ]
+    );
+}
+
+#[test]
+fn what_the_agents_own_rules_denied_is_told_once() {
+    let denied = |source: &str| {
+        let mut line = tool_result("t1", &json!("no"));
+        line["message"]["content"][0]["is_error"] = true.into();
+        line["tool_result_meta"] =
+            json!([{"id": "t1", "permission_decision": {"decision": "reject", "source": source}}]);
+        line
+    };
+    let mut end = result(false, "done");
+    end["permission_denials"] =
+        json!([{"tool_name": "Bash", "tool_use_id": "t1", "tool_input": {"command": "x"}}]);
+    let start = tool_use("m", "t1", "Bash", &json!({}));
+    let ask = json!({"type": "control_request", "request_id": "r-1", "request": {
+        "subtype": "can_use_tool", "tool_name": "Bash", "input": {}, "tool_use_id": "t1"}});
+    let notices = |lines: &[Value]| -> Vec<String> {
+        said(lines).into_iter().filter(|event| event.starts_with("notice")).collect()
+    };
+    let hook = r#"notice Info permission_denied "A hook of the agent denied a use of Bash." {"call_id":"t1","source":"hook","tool":"Bash"}"#;
+    assert_eq!(notices(&[start.clone(), denied("hook"), end.clone()]), [hook]);
+    let rules = r#"notice Info permission_denied "The agent's own rules denied a use of Bash." {"call_id":"t1","tool":"Bash"}"#;
+    assert_eq!(notices(&[start.clone(), end.clone()]), [rules]);
+    assert_eq!(notices(&[start.clone(), ask, denied("config"), end.clone()]), [""; 0]);
+    end["terminal_reason"] = "aborted_tools".into();
+    assert_eq!(notices(&[start, denied("user_reject"), end]), [""; 0]);
+}
+
+#[test]
+fn whoever_must_sign_in_is_told_where() {
+    for sentence in ["Login expired · Please run /login", "Not logged in"] {
+        let told = said(&[result(true, sentence)]);
+        let where_to = "The agent is not signed in: run `claude` in a terminal on the gateway's machine and sign in there.";
+        assert_eq!(
+            told[..2],
+            [
+                format!("notice Error sign_in {where_to:?}"),
+                format!("turn_ended Failed agent_api_error: {where_to}")
+            ]
+        );
+    }
+    assert_eq!(said(&[result(false, "Run /login.")])[0], "message \"Run /login.\"");
+}
