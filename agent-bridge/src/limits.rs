@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BridgeLimits {
-    /// Longest record (one line of the agent's output) in bytes, without its newline. The agent is ended when a line is
-    /// longer.
+    /// Longest record (one line of the agent's output) in bytes, without its newline. A longer line is skipped. An agent
+    /// that reads a picture writes a line of 9 MB and more.
     pub record_bytes: usize,
     /// Most bytes that one read takes from the agent's standard output. Records that arrive in one read are decoded as
     /// one batch.
@@ -54,7 +54,7 @@ impl BridgeLimits {
 impl Default for BridgeLimits {
     fn default() -> Self {
         Self {
-            record_bytes: 8 * 1024 * 1024,
+            record_bytes: 16 * 1024 * 1024,
             read_bytes: 256 * 1024,
             input_bytes: 8 * 1024 * 1024,
             stderr_lines: 50,
@@ -119,6 +119,8 @@ impl Default for HostLimits {
     }
 }
 
+/// Most bytes of a line that is too long which its codec gets.
+pub(crate) const SKIPPED_PREFIX_BYTES: usize = 4 * 1024;
 /// Longest tool result in an event, in bytes; a longer one is cut and marked as cut.
 pub(crate) const TOOL_RESULT_BYTES: usize = 64 * 1024;
 /// Longest diff of one file in an event, in bytes and without the names of the file; a longer diff is cut and marked as

@@ -24,8 +24,8 @@ pub(crate) struct Starter {
 }
 
 impl Starter {
-    /// Starts no process yet. `record_bytes` is the length of the longest record.
-    pub(crate) fn new(config: ProcessConfig, record_bytes: usize) -> Self {
+    /// Starts no process yet.
+    pub(crate) fn new(config: ProcessConfig) -> Self {
         let mut random = Random::new(config.seed);
         let mut for_backoff = config.seed;
         for_backoff[..8].copy_from_slice(&random.next().to_le_bytes());
@@ -35,7 +35,6 @@ impl Starter {
             start: config.limits.start,
             resume: config.limits.resume,
             closed_output: config.limits.closed_output,
-            record_bytes,
             backoff: Arc::new(Backoff::new(&config.limits, Random::new(for_backoff))),
             last_words: LastWords::new(&config.name, &config.env),
         };

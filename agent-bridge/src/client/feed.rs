@@ -455,7 +455,13 @@ fn decode(frame: &Frame, decoder: &mut RecordDecoder, batch: &mut DecodedBatch) 
         }
         Kind::Exited => Record::Exited(serde_json::from_slice(payload).unwrap_or_default()),
         Kind::OutputClosed => Record::OutputClosed,
-        Kind::TooLong => Record::TooLong,
+        Kind::Skipped => {
+            // A host of an earlier version says no more, and ends the agent.
+            let (bytes, prefix) = payload
+                .split_first_chunk()
+                .map_or((0, &[][..]), |(bytes, prefix)| (u64::from_le_bytes(*bytes), prefix));
+            Record::Skipped { bytes, prefix }
+        }
         Kind::Hello
         | Kind::Ended
         | Kind::Stuck

@@ -57,8 +57,7 @@ pub(super) struct HostStarter {
 impl HostStarter {
     pub(super) fn new(config: HostConfig) -> Self {
         let HostConfig { process, hosts, host, spools_lost } = config;
-        let record_bytes = process.limits.spooled_record_bytes();
-        Self { agent: Starter::new(process, record_bytes), hosts, host, spools_lost }
+        Self { agent: Starter::new(process), hosts, host, spools_lost }
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use switchboard_core::{
     agent::{AgentCommand, AgentEvent},
     ids::{RequestId, TurnId},
-    wire::{Cost, Outcome, TurnError, TurnReason, Usage},
+    wire::{Cost, NoticeLevel, Outcome, TurnError, TurnReason, Usage},
 };
 
 /// Translates between the output and input of one agent process and Switchboard's events and commands.
@@ -19,6 +19,15 @@ pub trait Codec: fmt::Debug + Send {
     ///
     /// Never fails: a record without a meaning gives no event, or [`AgentEvent::Alive`].
     fn decode(&mut self, position: u64, record: &[u8], out: &mut Decoded);
+
+    /// Notes that a line was skipped because it is longer than the limit: it has `bytes` bytes, of which `prefix` are the
+    /// first 4 KiB. `position` is the record's number, as in [`Self::decode`].
+    ///
+    /// Tells people, unless a codec finds out from the prefix what the line was.
+    fn skipped(&mut self, position: u64, prefix: &[u8], bytes: u64, out: &mut Decoded) {
+        let _ = (position, prefix);
+        out.skipped(bytes);
+    }
 
     /// What is to be done at the process for a command. Changes no state: the command may be lost or repeated before
     /// the process gets it. [`Self::delivered`] follows once it is certain that the process gets it.
@@ -63,6 +72,18 @@ impl Decoded {
         if self.events.is_empty() {
             self.events.push(AgentEvent::Alive);
         }
+    }
+
+    /// Adds a notice that a line of this many bytes was skipped.
+    pub fn skipped(&mut self, bytes: u64) {
+        let mib = bytes / (1024 * 1024);
+        let length = if mib > 0 { format!("{mib} MiB") } else { format!("{} KiB", bytes / 1024) };
+        self.events.push(AgentEvent::Notice {
+            level: NoticeLevel::Warning,
+            code: "other".into(),
+            text: format!("The agent wrote a line of {length}, which is too long and was left out."),
+            data: None,
+        });
     }
 
     /// Ends the prompt's turn, without a usage and a cost.

@@ -15,7 +15,10 @@ use super::{
 use crate::{
     BridgeLimits,
     dialect::Framing,
-    exec::{lines, read_mode::ReadMode},
+    exec::{
+        lines::{self, SkippedLine},
+        read_mode::ReadMode,
+    },
 };
 
 /// Why reading has ended.
@@ -23,8 +26,6 @@ use crate::{
 pub(super) enum IntakeEnd<R> {
     /// The agent closed its output, or has exited and its output has been silent since.
     Closed,
-    /// A line is longer than the limit.
-    TooLong,
     /// Reading was paused between two records; contains the output.
     Between(R),
 }
@@ -58,7 +59,7 @@ enum Read {
 }
 
 impl Intake {
-    /// Reads until the agent's output ends, a line is too long, or reading is paused.
+    /// Reads until the agent's output ends or reading is paused.
     pub(super) async fn run<R: AsyncRead + Unpin>(mut self, mut output: R) -> IntakeEnd<R> {
         while let Some((kind, records, payload)) = self.backlog.pop_front() {
             let mut block = begin_block(payload.len());
@@ -72,14 +73,30 @@ impl Intake {
         let longest = self.limits.spooled_record_bytes();
         let mut block = begin_block(most);
         let mut searched = block.len();
+        // The line that is being skipped. Nothing of it is in the block.
+        let mut skipped: Option<SkippedLine> = None;
         loop {
             self.room().await;
             let count = match self.read(&mut output, &mut block, most).await {
-                Read::Bytes(0) => return IntakeEnd::Closed,
+                Read::Bytes(0) => {
+                    self.append_rest(block, skipped).await;
+                    return IntakeEnd::Closed;
+                }
                 Read::Bytes(count) => count,
-                Read::Pause if block.len() > RECORD_HEAD => continue,
+                Read::Pause if block.len() > RECORD_HEAD || skipped.is_some() => continue,
                 Read::Pause => return IntakeEnd::Between(output),
             };
+            if let Some(mut line) = skipped.take() {
+                match line.skip(&block[RECORD_HEAD..]) {
+                    Some(end) => {
+                        self.put_back(&block[RECORD_HEAD + end..]);
+                        self.append_skipped(&line).await;
+                    }
+                    None => skipped = Some(line),
+                }
+                block.truncate(RECORD_HEAD);
+                continue;
+            }
             let whole = match self.framing {
                 Framing::Reads => block.len(),
                 Framing::Lines { .. } => match memchr::memrchr(b'\n', &block[searched..]) {
@@ -90,7 +107,14 @@ impl Intake {
             let payload = &block[RECORD_HEAD..whole];
             if block.len() - whole > longest || payload.len() > longest && lines::has_longer(payload, longest)
             {
-                return IntakeEnd::TooLong;
+                let (front, _) = lines::whole(&block[RECORD_HEAD..], 0, longest);
+                self.put_back(&block[RECORD_HEAD + front..]);
+                block.truncate(RECORD_HEAD + front);
+                self.append_lines(&mut block).await;
+                skipped = Some(SkippedLine::default());
+                block = begin_block(most);
+                searched = block.len();
+                continue;
             }
             searched = block.len();
             if payload.is_empty() {
@@ -116,6 +140,43 @@ impl Intake {
             block.extend_from_slice(&begun);
             searched = block.len();
         }
+    }
+
+    /// Returns bytes that were read, so that they are read again.
+    fn put_back(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.begun = [bytes, &self.begun].concat().into();
+        }
+    }
+
+    /// Spools the last line of the output, which may lack its newline, or be too long.
+    async fn append_rest(&mut self, mut block: BytesMut, skipped: Option<SkippedLine>) {
+        if let Some(line) = skipped {
+            self.append_skipped(&line).await;
+        } else if block.len() > RECORD_HEAD {
+            block.extend_from_slice(b"\n");
+            self.append_lines(&mut block).await;
+        }
+    }
+
+    /// Spools the whole lines in a block, if there are any.
+    async fn append_lines(&mut self, block: &mut BytesMut) {
+        let records = lines::count(&block[RECORD_HEAD..]);
+        let turn_ended = may_end_turn(&self.framing, &block[RECORD_HEAD..]);
+        if records > 0 {
+            self.append(Kind::Output, block, records).await;
+        }
+        if turn_ended {
+            self.turn_ended.notify_one();
+        }
+    }
+
+    async fn append_skipped(&mut self, line: &SkippedLine) {
+        tracing::warn!(bytes = line.bytes, "a line of the agent is too long and is skipped");
+        let mut block = begin_block(size_of::<u64>() + line.prefix.len());
+        block.extend_from_slice(&line.bytes.to_le_bytes());
+        block.extend_from_slice(&line.prefix);
+        self.append(Kind::Skipped, &mut block, 1).await;
     }
 
     /// Reads some bytes, unless reading is paused.

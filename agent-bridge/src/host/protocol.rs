@@ -139,8 +139,9 @@ pub(crate) enum Kind {
     Exited = 5,
     /// A process closed its output and has not exited.
     OutputClosed = 6,
-    /// A process wrote a line that is longer than the limit.
-    TooLong = 7,
+    /// A process wrote a line that is longer than the limit, and the line was skipped. The payload is its number of bytes
+    /// (`u64`, little-endian), and its first bytes.
+    Skipped = 7,
     /// The host has ended its agent and waits for the shutdown acknowledgement. Not a record.
     Ended = 8,
     /// The disk is full or fails, so that the agent or its input waits: the agent must not be taken for a hanging one.
@@ -166,7 +167,7 @@ impl Kind {
             4 => Self::SpawnFailed,
             5 => Self::Exited,
             6 => Self::OutputClosed,
-            7 => Self::TooLong,
+            7 => Self::Skipped,
             8 => Self::Ended,
             9 => Self::Stuck,
             10 => Self::Lent,
@@ -184,7 +185,7 @@ impl Kind {
             | Self::SpawnFailed
             | Self::Exited
             | Self::OutputClosed
-            | Self::TooLong => true,
+            | Self::Skipped => true,
             Self::Hello
             | Self::Ended
             | Self::Stuck

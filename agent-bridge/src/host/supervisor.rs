@@ -354,17 +354,9 @@ impl Supervisor {
         running.closed = true;
         // No pending records of a returned output will be appended any more.
         self.spool.take_back(0);
-        match end {
-            IntakeEnd::TooLong => {
-                running.process.kill().await;
-                running.exited = Some(running.process.wait().await);
-                self.append(Kind::TooLong, &()).await;
-            }
-            IntakeEnd::Closed if running.exited.is_none() => {
-                self.append(Kind::OutputClosed, &()).await;
-                return;
-            }
-            IntakeEnd::Closed | IntakeEnd::Between(_) => {}
+        if running.exited.is_none() {
+            self.append(Kind::OutputClosed, &()).await;
+            return;
         }
         self.settle().await;
     }

@@ -24,8 +24,6 @@ pub(crate) struct SessionConfig {
     pub(crate) resume: Duration,
     /// How long a process may run after it closed its output.
     pub(crate) closed_output: Duration,
-    /// Longest record in bytes, for an error sentence.
-    pub(crate) record_bytes: usize,
     /// The delays after failed starts, shared by all instances of the agent.
     pub(crate) backoff: Arc<Backoff>,
     pub(crate) last_words: LastWords,
@@ -42,7 +40,6 @@ pub(crate) enum End {
 /// Why an agent instance ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EndReason {
-    TooLong,
     SpawnFailed(SpawnFailure),
     /// The agent does not know a session although it was to begin a new one.
     NoSession,
@@ -56,9 +53,6 @@ pub(super) enum EndReason {
 impl SessionState {
     /// Why the instance has ended according to its records; `None` if it has not ended.
     pub(super) fn end_reason(&self, lifetime: ProcessLifetime) -> Option<EndReason> {
-        if self.too_long {
-            return Some(EndReason::TooLong);
-        }
         if let Some(failure) = self.spawn_failed {
             return Some(EndReason::SpawnFailed(failure));
         }
@@ -99,16 +93,6 @@ impl SessionConfig {
             Some(_) | None => Default::default(),
         };
         let why_no_start = match reason {
-            EndReason::TooLong => {
-                let longest = match self.record_bytes / (1024 * 1024) {
-                    0 => format!("{} KiB", self.record_bytes / 1024),
-                    mib => format!("{mib} MiB"),
-                };
-                return End::Exit(gone(
-                    "agent_protocol",
-                    &format!("The agent sent a line of more than {longest}."),
-                ));
-            }
             EndReason::ClosedOutput => {
                 return End::Exit(gone("agent_closed_output", "The agent closed its output."));
             }

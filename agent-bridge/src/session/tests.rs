@@ -1,7 +1,7 @@
 //! Table tests of the machine: each script has inputs (`>`) and, below each, all outputs that it has (`<`).
 //!
 //! Inputs: `prompt TURN`, `cancel TURN`, `answer REQUEST`, `stop`, `after MS`, `delivered` (the records of all commands
-//! since), the process's records `out LINE`, `exit STATUS WORDS`, `closed`, `too long`, `not found`, and `attach POSITION`.
+//! since), the process's records `out LINE`, `exit STATUS WORDS`, `closed`, `skipped BYTES`, `not found`, and `attach POSITION`.
 
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test says what it expects, and no more")]
 
@@ -47,7 +47,6 @@ impl Bench {
             start: Duration::from_secs(60),
             resume: Duration::from_secs(15),
             closed_output: Duration::from_secs(1),
-            record_bytes: 8 << 20,
             backoff: Arc::clone(&backoff),
             last_words: LastWords::default(),
         };
@@ -90,7 +89,10 @@ impl Bench {
                 replies.extend(self.record(Record::Exited(exited)));
             }
             "closed" => replies.extend(self.record(Record::OutputClosed)),
-            "too" => replies.extend(self.record(Record::TooLong)),
+            "skipped" => {
+                let bytes = rest.parse().unwrap();
+                replies.extend(self.record(Record::Skipped { bytes, prefix: b"{" }));
+            }
             "not" => replies.extend(self.record(Record::SpawnFailed(SpawnFailure::NotFound))),
             other => panic!("no input: {other}"),
         }
@@ -278,7 +280,6 @@ fn exits_say_why() {
             "failed: The agent \"test\" could not be started: it exited with status 3 before it was ready.",
         ),
         ("not found", "spawn failed: NotFound"),
-        ("too long", "gone agent_protocol: The agent sent a line of more than 8 MiB."),
         ("out ready,exit 0", "gone agent_exited: The agent exited with status 0."),
         ("out ready,closed,after 1000", "gone agent_closed_output: The agent closed its output."),
         ("out ready,closed,after 999,exit 0", "gone agent_exited: The agent exited with status 0."),

@@ -18,8 +18,7 @@ pub struct ProcessAgent(Starter);
 impl ProcessAgent {
     /// Makes the agent. Starts no process yet.
     pub fn new(config: ProcessConfig) -> Self {
-        let record_bytes = config.limits.record_bytes;
-        Self(Starter::new(config, record_bytes))
+        Self(Starter::new(config))
     }
 
     /// The configuration with which processes are started.

@@ -14,7 +14,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::reader::{ReadEnd, Reader, Recorder};
+use super::reader::{Reader, Recorder};
 use crate::{
     exec::{
         ports::{ControlSource, RecordSink},
@@ -122,7 +122,7 @@ struct RunningInstance<'a, O, S> {
 /// A process and the task that reads its output.
 struct Running {
     process: Process,
-    reading: Owned<ReadEnd>,
+    reading: Owned<()>,
     mode: watch::Sender<ReadMode>,
     closed: bool,
     exited: Option<Option<ExitStatus>>,
@@ -132,7 +132,8 @@ enum Event {
     Progress,
     Control(AgentControl),
     Exited(Option<ExitStatus>),
-    Read(ReadEnd),
+    /// The output was read to its end.
+    Closed,
 }
 
 impl<O: ControlSource, S: RecordSink> RunningInstance<'_, O, S> {
@@ -179,7 +180,7 @@ impl<O: ControlSource, S: RecordSink> RunningInstance<'_, O, S> {
                     }
                     self.settle().await;
                 }
-                Event::Read(end) => self.read(end).await,
+                Event::Closed => self.output_closed().await,
             }
         }
     }
@@ -209,10 +210,10 @@ impl<O: ControlSource, S: RecordSink> RunningInstance<'_, O, S> {
                 Some(process) => process.wait().await,
                 None => std::future::pending().await,
             } } => Event::Exited(status),
-            end = async { match reading {
+            _ = async { match reading {
                 Some(reading) => (&mut reading.0).await,
                 None => std::future::pending().await,
-            } } => Event::Read(end.unwrap_or(ReadEnd::Closed)),
+            } } => Event::Closed,
             () = until(self.session.deadline()) => Event::Progress,
         }
     }
@@ -268,13 +269,11 @@ impl<O: ControlSource, S: RecordSink> RunningInstance<'_, O, S> {
         self.running = Some(Running { process, reading, mode, closed: false, exited: None });
     }
 
-    async fn read(&mut self, end: ReadEnd) {
+    async fn output_closed(&mut self) {
         let Some(running) = &mut self.running else { return };
         running.closed = true;
-        match end {
-            ReadEnd::TooLong => self.recorder.record(Record::TooLong),
-            ReadEnd::Closed if running.exited.is_none() => self.recorder.record(Record::OutputClosed),
-            ReadEnd::Closed => {}
+        if running.exited.is_none() {
+            self.recorder.record(Record::OutputClosed);
         }
         self.settle().await;
     }

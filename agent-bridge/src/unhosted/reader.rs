@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::BytesMut;
+use bytes::{Buf as _, BytesMut};
 use switchboard_core::agent::AgentRecords;
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
@@ -11,19 +11,15 @@ use tokio::{
 
 use crate::{
     dialect::Framing,
-    exec::{input::WeakInput, lines, ports::RecordSink, read_mode::ReadMode},
+    exec::{
+        input::WeakInput,
+        lines::{self, SkippedLine},
+        ports::RecordSink,
+        read_mode::ReadMode,
+    },
     limits::BridgeLimits,
     session::{DecodedBatch, Record, RecordDecoder},
 };
-
-/// Why the reader has finished.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ReadEnd {
-    /// The agent closed its output, or has exited and its output has been silent since.
-    Closed,
-    /// A record is longer than [`BridgeLimits::record_bytes`].
-    TooLong,
-}
 
 /// Decodes records, and sends their events to the gateway. Shared by the tasks of an agent instance.
 pub(super) struct Recorder<S> {
@@ -168,30 +164,43 @@ impl<S: RecordSink> Reader<S> {
         mode: watch::Receiver<ReadMode>,
         limits: BridgeLimits,
     ) -> Self {
-        let lines = Lines { searched: 0, longest: limits.record_bytes };
+        let lines = Lines { searched: 0, longest: limits.record_bytes, skipped: None };
         Self { recorder, framing, lines, replies, mode, limits }
     }
 
-    /// Reads until the process's output ends or a line is too long.
-    pub(super) async fn run(mut self, mut output: impl AsyncRead + Unpin) -> ReadEnd {
+    /// Reads until the agent closes its output, or has exited and its output has been silent since.
+    pub(super) async fn run(mut self, mut output: impl AsyncRead + Unpin) {
         let mut buffer = BytesMut::new();
         loop {
             buffer.reserve(self.limits.read_bytes);
-            if !self.read(&mut output, &mut buffer).await {
-                return ReadEnd::Closed;
-            }
-            let (count, bytes, is_too_long) = match self.framing {
-                Framing::Reads => (1, buffer.split(), false),
+            let goes_on = self.read(&mut output, &mut buffer).await;
+            match self.framing {
+                Framing::Reads if buffer.is_empty() => {}
+                Framing::Reads => self.decode(Record::Output { count: 1, bytes: &buffer.split() }).await,
                 Framing::Lines { .. } => {
-                    let (lines, is_too_long) = self.lines.split(&mut buffer);
-                    (lines::count(&lines), lines, is_too_long)
+                    while let Some(piece) = self.lines.next(&mut buffer) {
+                        self.decode_piece(piece).await;
+                    }
+                    if !goes_on && let Some(last) = self.lines.rest(&mut buffer) {
+                        self.decode_piece(last).await;
+                    }
                 }
-            };
-            if count > 0 {
-                self.decode(count, &bytes).await;
             }
-            if is_too_long {
-                return ReadEnd::TooLong;
+            if !goes_on {
+                return;
+            }
+        }
+    }
+
+    async fn decode_piece(&mut self, piece: Piece) {
+        match piece {
+            Piece::Lines(bytes) => {
+                let count = lines::count(&bytes);
+                self.decode(Record::Output { count, bytes: &bytes }).await;
+            }
+            Piece::Skipped(SkippedLine { bytes, prefix }) => {
+                tracing::warn!(bytes, "a line of the agent is too long and is skipped");
+                self.decode(Record::Skipped { bytes, prefix: &prefix }).await;
             }
         }
     }
@@ -211,11 +220,11 @@ impl<S: RecordSink> Reader<S> {
         }
     }
 
-    async fn decode(&mut self, count: u32, bytes: &[u8]) {
+    async fn decode(&mut self, record: Record<'_>) {
         let _sending = self.recorder.sending.lock().await;
         // Before the events are sent: a client that receives a turn's end may send the next prompt at once, and by then
         // the instance must know that the turn has ended.
-        let mut batch = self.recorder.decode(Record::Output { count, bytes });
+        let mut batch = self.recorder.decode(record);
         for (_, mut reply) in std::mem::take(&mut batch.replies) {
             reply.push(b'\n');
             self.replies.send(reply);
@@ -229,28 +238,55 @@ impl<S: RecordSink> Reader<S> {
     }
 }
 
-/// Splits whole lines off the front of a buffer without searching the same bytes twice.
+/// What is at the front of a buffer.
+#[derive(Debug)]
+enum Piece {
+    /// Whole lines.
+    Lines(BytesMut),
+    /// A line that was too long.
+    Skipped(SkippedLine),
+}
+
+/// Splits whole lines off the front of a buffer without searching the same bytes twice, and skips lines that are too
+/// long.
 #[derive(Debug)]
 struct Lines {
     searched: usize,
     longest: usize,
+    /// The line that is being skipped. The buffer begins with what follows of it.
+    skipped: Option<SkippedLine>,
 }
 
 impl Lines {
-    /// Splits off all whole lines in front of the first line that is too long. Returns them, and whether there is a
-    /// line that is too long.
-    fn split(&mut self, buffer: &mut BytesMut) -> (BytesMut, bool) {
-        let (mut start, mut is_too_long) = (0, false);
-        for end in memchr::memchr_iter(b'\n', &buffer[self.searched..]) {
-            let end = self.searched + end;
-            is_too_long = end - start > self.longest;
-            if is_too_long {
-                break;
+    /// The next piece; `None` if more output is needed.
+    fn next(&mut self, buffer: &mut BytesMut) -> Option<Piece> {
+        if self.skipped.is_none() {
+            let (whole, is_too_long) = lines::whole(buffer, self.searched, self.longest);
+            self.searched = if is_too_long { 0 } else { buffer.len() - whole };
+            self.skipped = is_too_long.then(SkippedLine::default);
+            if whole > 0 {
+                return Some(Piece::Lines(buffer.split_to(whole)));
             }
-            start = end + 1;
         }
-        self.searched = buffer.len() - start;
-        (buffer.split_to(start), is_too_long || self.searched > self.longest)
+        let mut line = self.skipped.take()?;
+        let Some(end) = line.skip(buffer) else {
+            *buffer = BytesMut::new();
+            self.skipped = Some(line);
+            return None;
+        };
+        buffer.advance(end);
+        Some(Piece::Skipped(line))
+    }
+
+    /// The last line, which lacks its end, if there is one.
+    fn rest(&mut self, buffer: &mut BytesMut) -> Option<Piece> {
+        if let Some(line) = self.skipped.take() {
+            return Some(Piece::Skipped(line));
+        }
+        (!buffer.is_empty()).then(|| {
+            buffer.extend_from_slice(b"\n");
+            Piece::Lines(buffer.split())
+        })
     }
 }
 
@@ -294,33 +330,31 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_whole_however_they_arrive() {
-        let text = b"one\n\ntwo two\nrest";
-        for size in 1..=text.len() {
-            let mut lines = Lines { searched: 0, longest: 100 };
-            let (mut buffer, mut found) = (BytesMut::new(), BytesMut::new());
-            for part in text.chunks(size) {
-                buffer.extend_from_slice(part);
-                let (whole, is_too_long) = lines.split(&mut buffer);
-                assert!(!is_too_long && whole.last().is_none_or(|last| *last == b'\n'));
-                found.extend_from_slice(&whole);
-            }
-            assert_eq!(&found[..], b"one\n\ntwo two\n", "{size} bytes a read");
-            assert_eq!(&buffer[..], b"rest");
-        }
-    }
-
-    #[test]
-    fn a_line_at_the_limit_passes_and_one_beyond_does_not() {
-        for (bytes, expected) in [
-            ("12345\n", ("12345\n", false)),
-            ("12345\n123456\n1\n", ("12345\n", true)),
-            ("1\n12345", ("1\n", false)),
-            ("1\n123456", ("1\n", true)),
+    fn lines_come_whole_and_long_ones_are_skipped_however_they_arrive() {
+        for (text, expected) in [
+            ("one\n\ntwo two\nrest", "one\n\ntwo two\nrest\n"),
+            ("one\n12345678901\ntwo\n", "one\n[11 12345678901]two\n"),
+            ("12345678901\n\n123456789012", "[11 12345678901]\n[12 123456789012]"),
+            ("1234567890\n", "1234567890\n"),
         ] {
-            let mut lines = Lines { searched: 0, longest: 5 };
-            let (whole, is_too_long) = lines.split(&mut BytesMut::from(bytes));
-            assert_eq!((std::str::from_utf8(&whole).unwrap(), is_too_long), expected);
+            for size in 1..=text.len() {
+                let mut lines = Lines { searched: 0, longest: 10, skipped: None };
+                let (mut buffer, mut found) = (BytesMut::new(), String::new());
+                let mut note = |piece| match piece {
+                    Piece::Lines(whole) => found.push_str(std::str::from_utf8(&whole).unwrap()),
+                    Piece::Skipped(SkippedLine { bytes, prefix }) => {
+                        found.push_str(&format!("[{bytes} {}]", String::from_utf8(prefix).unwrap()));
+                    }
+                };
+                for part in text.as_bytes().chunks(size) {
+                    buffer.extend_from_slice(part);
+                    while let Some(piece) = lines.next(&mut buffer) {
+                        note(piece);
+                    }
+                }
+                lines.rest(&mut buffer).into_iter().for_each(note);
+                assert_eq!(found, expected, "{size} bytes a read");
+            }
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Turns of hosted agents, which must be like those of agents without a host.
 
-use std::{collections::BTreeSet, os::unix::fs::PermissionsExt, time::Duration};
+use std::{os::unix::fs::PermissionsExt, time::Duration};
 
 use libtest_mimic::Trial;
-use switchboard_agent_bridge::{demo::UNKNOWN_SESSION, dialect, end_orphans, list_hosts};
+use switchboard_agent_bridge::{demo::UNKNOWN_SESSION, dialect, list_hosts};
 use switchboard_core::{
     agent::{AgentEvent, AgentExit},
     wire::{Answer, Outcome},
@@ -13,7 +13,9 @@ use switchboard_runtime::AgentControl;
 use crate::{
     gateway::{TestGateway, completed, exit_error},
     kill,
-    support::{RESUMES_THAT_FAIL, alive, cannot_resume, eventually, memory_lost},
+    support::{
+        BAD_LINES, RESUMES_THAT_FAIL, alive, answers_after, cannot_resume, eventually, memory_lost, notices,
+    },
     trial,
 };
 
@@ -148,22 +150,36 @@ pub(crate) fn trials() -> Vec<Trial> {
                 "{exit:?}"
             );
         }),
-        trial("a_line_without_end_and_a_closed_output_end_the_instance", |fixture| async move {
-            let script = "read prompt; head -c 9437184 /dev/zero | tr '\\0' x; sleep 1000";
-            let mut gateway = TestGateway::start(fixture.stub(script));
-            gateway.prompt("x");
-            let (exit, _) = gateway.exit().await;
-            assert_eq!(exit_error(&exit), ("agent_protocol", "The agent sent a line of more than 8 MiB."));
-            end_orphans(&fixture.hosts, &BTreeSet::new()).unwrap();
-            // A line that would fill a small spool is too long as well: there would be no room after it.
-            let mut config =
-                fixture.stub("read prompt; head -c 300000 /dev/zero | tr '\\0' x; echo; sleep 1000");
+        trial("bad_lines_cost_those_lines", |fixture| async move {
+            for (output, notice) in BAD_LINES {
+                let mut gateway = TestGateway::start(fixture.stub(&answers_after(output)));
+                let turn = gateway.run_turn("x").await;
+                assert_eq!((turn.text().as_str(), turn.end().0), ("ok", Outcome::Completed));
+                assert_eq!(notices(&turn, "other"), Vec::from_iter(notice));
+                let agent = std::sync::Arc::clone(&gateway.agent);
+                gateway.stop().await;
+                eventually("its host has exited", || !list_hosts(&fixture.hosts).unwrap()[0].live).await;
+                agent.forget(switchboard_core::agent::AgentInstanceId(1));
+            }
+        }),
+        trial("a_line_that_would_fill_a_small_spool_is_skipped", |fixture| async move {
+            let output = "head -c 300000 /dev/zero | tr '\\0' x; echo";
+            let mut config = fixture.stub(&answers_after(&format!("{output}; {output}")));
             config.process.limits.host.spool_bytes = 1024 * 1024;
             let mut gateway = TestGateway::start(config);
-            gateway.prompt("x");
+            let turn = gateway.run_turn("x").await;
+            let notice = "The agent wrote a line of 292 KiB, which is too long and was left out.";
+            assert_eq!(notices(&turn, "other"), [notice; 2]);
+            gateway.stop().await;
+        }),
+        trial("a_last_line_counts_without_its_end", |fixture| async move {
+            let script = r#"read prompt; printf '{"type":"result","is_error":false,"result":"ok"}'"#;
+            let mut gateway = TestGateway::start(fixture.stub(script));
+            assert_eq!(gateway.run_turn("x").await.text(), "ok");
             let (exit, _) = gateway.exit().await;
-            assert_eq!(exit_error(&exit), ("agent_protocol", "The agent sent a line of more than 256 KiB."));
-            end_orphans(&fixture.hosts, &BTreeSet::new()).unwrap();
+            assert_eq!(exit_error(&exit), ("agent_exited", "The agent exited with status 0."));
+        }),
+        trial("a_closed_output_ends_the_instance", |fixture| async move {
             let mut gateway = TestGateway::start(fixture.stub("exec >&-; sleep 1000"));
             gateway.prompt("x");
             let (exit, _) = gateway.exit().await;

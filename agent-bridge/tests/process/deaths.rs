@@ -11,7 +11,7 @@ use switchboard_core::{
 };
 
 use crate::{
-    support::{TestAgent, alive, eventually},
+    support::{BAD_LINES, TestAgent, alive, answers_after, eventually, notices},
     trial,
 };
 
@@ -94,18 +94,29 @@ pub(crate) fn trials() -> Vec<Trial> {
             assert_eq!((turn.text().as_str(), turn.end().0), ("after all", Outcome::Completed));
             agent.stop().await;
         }),
-        trial("a_line_without_end_ends_the_instance", |fixture| async move {
-            let script = "read line; read prompt; head -c 9437184 /dev/zero | tr '\\0' x; sleep 1000";
+        trial("bad_lines_cost_those_lines", |fixture| async move {
+            for (output, notice) in BAD_LINES {
+                let script = format!("read -r line; {}", answers_after(output));
+                let mut agent = TestAgent::start(fixture.stub(&script), None);
+                let turn = agent.run_turn("x").await;
+                assert_eq!((turn.text().as_str(), turn.end().0), ("ok", Outcome::Completed));
+                assert_eq!(notices(&turn, "other"), Vec::from_iter(notice));
+                agent.stop().await;
+            }
+        }),
+        trial("a_last_line_counts_without_its_end", |fixture| async move {
+            let script =
+                r#"read line; read prompt; printf '{"type":"result","is_error":false,"result":"ok"}'"#;
             let mut agent = TestAgent::start(fixture.stub(script), None);
-            agent.prompt("x");
+            assert_eq!(agent.run_turn("x").await.text(), "ok");
             let (exit, _) = agent.exit().await;
-            assert_eq!(exit_error(&exit), ("agent_protocol", "The agent sent a line of more than 8 MiB."));
+            assert_eq!(exit_error(&exit), ("agent_exited", "The agent exited with status 0."));
         }),
         trial("a_line_of_several_mib_is_one_record", |fixture| async move {
             let script = r#"read line; read prompt
-                printf '{"type":"result","is_error":false,"result":"'; head -c 5000000 /dev/zero | tr '\0' x; echo '"}'; read line"#;
+                printf '{"type":"result","is_error":false,"result":"'; head -c 10000000 /dev/zero | tr '\0' x; echo '"}'; read line"#;
             let mut agent = TestAgent::start(fixture.stub(script), None);
-            assert_eq!(agent.run_turn("x").await.text().len(), 5_000_000);
+            assert_eq!(agent.run_turn("x").await.text().len(), 10_000_000);
             agent.stop().await;
         }),
         trial("standard_error_is_drained", |fixture| async move {

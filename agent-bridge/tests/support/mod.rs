@@ -85,12 +85,41 @@ pub(crate) const RESUMES_THAT_FAIL: [(&str, &str); 3] = [
 
 /// The texts of the notices that the agent has lost its memory.
 pub(crate) fn memory_lost(turn: &Turn) -> Vec<&str> {
+    notices(turn, "memory_lost")
+}
+
+/// The texts of the notices with this code.
+pub(crate) fn notices<'a>(turn: &'a Turn, wanted: &str) -> Vec<&'a str> {
     let notices = turn.0.iter().filter_map(|event| match event {
-        AgentEvent::Notice { code, text, .. } if code == "memory_lost" => Some(text.as_str()),
+        AgentEvent::Notice { code, text, .. } if code == wanted => Some(text.as_str()),
         _ => None,
     });
     notices.collect()
 }
+
+/// The rest of a script for a prompt that is answered with `ok`, after `output` has run.
+pub(crate) fn answers_after(output: &str) -> String {
+    format!(
+        r#"read -r line; {output}
+        echo '{{"type":"result","is_error":false,"result":"ok"}}'; while read -r line; do :; done"#
+    )
+}
+
+/// Output that costs a notice at most: what it does, and the notice.
+pub(crate) const BAD_LINES: [(&str, Option<&str>); 4] = [
+    (
+        "head -c 17825792 /dev/zero | tr '\\0' x; echo",
+        Some("The agent wrote a line of 17 MiB, which is too long and was left out."),
+    ),
+    // Between other lines, and with the start of the next one.
+    (
+        "{ echo x; head -c 17825792 /dev/zero | tr '\\0' x; echo; echo y; printf '{\"type\":'; } | cat; echo '\"x\"}'",
+        Some("The agent wrote a line of 17 MiB, which is too long and was left out."),
+    ),
+    // More lines that mean nothing than a spool has room for.
+    ("head -c 67108864 /dev/zero | tr '\\0' '\\n'", None),
+    ("head -c 73400320 /dev/zero | tr '\\0' x | fold -w 700000; echo", None),
+];
 
 pub(crate) struct TestAgent {
     control: Option<mpsc::UnboundedSender<AgentControl>>,

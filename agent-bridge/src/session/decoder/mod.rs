@@ -3,6 +3,8 @@
 //! The decoder is deterministic: the same records give the same events and the same state, from the beginning or from a
 //! checkpoint.
 
+mod filter;
+
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -14,6 +16,7 @@ use switchboard_core::{
     wire::{NoticeLevel, Outcome},
 };
 
+use self::filter::{LostTurn, TurnFilter};
 use crate::{
     dialect::{
         Codec, Conversation, Decoded, Delivered, Dialect, Encoded, Framing, ProcessExit, ProcessLifetime,
@@ -49,8 +52,13 @@ pub(crate) enum Record<'a> {
     Exited(Exited),
     /// A process closed its output and has not exited.
     OutputClosed,
-    /// A process wrote a line that is longer than the limit.
-    TooLong,
+    /// A process wrote a line that is longer than the limit, and the line was skipped.
+    Skipped {
+        /// The line's length in bytes.
+        bytes: u64,
+        /// The line's first bytes.
+        prefix: &'a [u8],
+    },
 }
 
 impl Record<'_> {
@@ -61,7 +69,7 @@ impl Record<'_> {
             | Record::SpawnFailed(_)
             | Record::Exited(_)
             | Record::OutputClosed
-            | Record::TooLong => 1,
+            | Record::Skipped { .. } => 1,
         }
     }
 }
@@ -78,14 +86,6 @@ pub(crate) struct RecordDecoder {
     published: u64,
     filter: TurnFilter,
     last_words: LastWords,
-}
-
-/// The turns whose events are passed on.
-#[derive(Debug)]
-enum TurnFilter {
-    All,
-    /// Only this turn, until it ends.
-    Only(Option<TurnId>),
 }
 
 /// State of an agent instance that follows from its records, besides the codec's state.
@@ -107,8 +107,6 @@ pub(crate) struct SessionState {
     pub(crate) unknown_session: bool,
     /// Whether the process has closed its output.
     pub(crate) closed: bool,
-    /// Whether the process has written a line longer than the limit.
-    pub(crate) too_long: bool,
     /// The turn whose prompt was sent last.
     pub(crate) prompted: Option<TurnId>,
     /// Whether the turn in `prompted` is open.
@@ -208,10 +206,7 @@ impl RecordDecoder {
 
     /// Whether the events of this turn are passed on. False after the turn's end.
     pub(crate) fn passes(&self, turn: &TurnId) -> bool {
-        match &self.filter {
-            TurnFilter::All => true,
-            TurnFilter::Only(only) => only.as_ref() == Some(turn),
-        }
+        self.filter.passes(turn)
     }
 
     /// The prompt's open turn, if its events are dropped.
@@ -264,6 +259,14 @@ impl RecordDecoder {
         let (before, lost) = (batch.events.len(), self.lost());
         match record {
             Record::Output { bytes, count } => return self.output(first, last, count, bytes, batch),
+            Record::Skipped { bytes, prefix } => {
+                return self.decode_output(batch, |decoder, out, batch| {
+                    batch.notable = true;
+                    decoder.output_record(last, out, batch, |codec, out| {
+                        codec.skipped(last, prefix, bytes, out);
+                    });
+                });
+            }
             Record::Command(meaning) => self.delivered(meaning, batch),
             Record::SpawnFailed(failure) => {
                 self.state.running = false;
@@ -271,7 +274,6 @@ impl RecordDecoder {
             }
             Record::Exited(exited) => self.exited(exited, batch),
             Record::OutputClosed => self.state.closed = true,
-            Record::TooLong => self.state.too_long = true,
         }
         self.state.position = last;
         batch.notable = true;
@@ -283,37 +285,65 @@ impl RecordDecoder {
     }
 
     fn output(&mut self, first: u64, last: u64, count: u32, bytes: &[u8], batch: &mut DecodedBatch) {
-        let mut out = Decoded { events: std::mem::take(&mut batch.events), ..Decoded::default() };
-        match self.dialect.framing() {
-            Framing::Reads => self.output_record(last, bytes, &mut out, batch),
+        self.decode_output(batch, |decoder, out, batch| match decoder.dialect.framing() {
+            Framing::Reads => {
+                decoder.output_record(last, out, batch, |codec, out| codec.decode(last, bytes, out))
+            }
             Framing::Lines { .. } => {
                 out.events.reserve(MOST_EXPECTED.min(count as usize));
-                let mut rest = bytes;
-                let mut position = first;
-                while let Some(end) = memchr::memchr(b'\n', rest) {
-                    if position > self.state.position {
-                        self.output_record(position, &rest[..end], &mut out, batch);
-                    }
-                    rest = &rest[end + 1..];
-                    position += 1;
-                }
+                decoder.lines(first, bytes, out, batch);
             }
+        });
+    }
+
+    /// Decodes lines, the first of which has the position `first`.
+    fn lines(&mut self, first: u64, mut rest: &[u8], out: &mut Decoded, batch: &mut DecodedBatch) {
+        let mut position = first;
+        loop {
+            // Any number of empty lines costs nothing.
+            let empty = rest.iter().take_while(|byte| **byte == b'\n').count();
+            if empty > 0 {
+                rest = &rest[empty..];
+                position += empty as u64;
+                self.state.position = self.state.position.max(position - 1);
+            }
+            let Some(end) = memchr::memchr(b'\n', rest) else { return };
+            if position > self.state.position {
+                let line = &rest[..end];
+                self.output_record(position, out, batch, |codec, out| codec.decode(position, line, out));
+            }
+            rest = &rest[end + 1..];
+            position += 1;
         }
+    }
+
+    /// Decodes output with `decode`, and notes what it says of the process.
+    fn decode_output(
+        &mut self,
+        batch: &mut DecodedBatch,
+        decode: impl FnOnce(&mut Self, &mut Decoded, &mut DecodedBatch),
+    ) {
+        let mut out = Decoded { events: std::mem::take(&mut batch.events), ..Decoded::default() };
+        decode(self, &mut out, batch);
         batch.events = out.events;
-        if out.ready {
-            self.state.ready = true;
-        }
+        self.state.ready |= out.ready;
         self.state.unknown_session |= out.unknown_session;
         batch.notable |= out.ready || out.unknown_session || batch.turn_ended;
     }
 
-    fn output_record(&mut self, position: u64, bytes: &[u8], out: &mut Decoded, batch: &mut DecodedBatch) {
+    fn output_record(
+        &mut self,
+        position: u64,
+        out: &mut Decoded,
+        batch: &mut DecodedBatch,
+        decode: impl FnOnce(&mut dyn Codec, &mut Decoded),
+    ) {
         let lost = self.lost();
         self.state.position = position;
         let before = out.events.len();
         // The codec adds `Alive` only if there are no events yet. Dropping hidden events record by record makes that
         // independent of how the records were batched.
-        self.codec.decode(position, bytes, out);
+        decode(self.codec.as_mut(), out);
         if position <= self.published {
             out.events.truncate(before);
         } else if let Some(lost) = lost {
@@ -439,50 +469,6 @@ impl RecordDecoder {
         self.filter.end(self.state.prompted.as_ref());
         batch.turn_ended = true;
     }
-}
-
-impl TurnFilter {
-    /// Notes the end of a turn.
-    fn end(&mut self, turn: Option<&TurnId>) {
-        if let Self::Only(only) = self {
-            only.take_if(|only| turn == Some(only));
-        }
-    }
-}
-
-/// A prompt's open turn whose events are dropped.
-#[derive(Debug, Clone, Copy)]
-struct LostTurn {
-    /// Whether a turn of the agent's own is open beside it. The log has that one.
-    agent_turn: bool,
-}
-
-impl LostTurn {
-    /// Removes the events from index `from` on that belong to the lost turn. What concerns the agent, and what belongs
-    /// to a turn of the agent's own, stays.
-    fn leave_out(mut self, events: &mut Vec<AgentEvent>, from: usize) {
-        let said = events.split_off(from);
-        events.extend(said.into_iter().filter(|event| {
-            let (starts, ends) = (
-                matches!(event, AgentEvent::AgentTurnStarted { .. }),
-                matches!(event, AgentEvent::AgentTurnEnded { .. }),
-            );
-            let of_agent = self.agent_turn && !matches!(event, AgentEvent::TurnEnded { .. });
-            self.agent_turn = (self.agent_turn || starts) && !ends;
-            of_agent || starts || ends || concerns_agent(event)
-        }));
-    }
-}
-
-/// Whether an event concerns the agent rather than the turn in which it comes.
-fn concerns_agent(event: &AgentEvent) -> bool {
-    matches!(
-        event,
-        AgentEvent::Session { .. }
-            | AgentEvent::Model { .. }
-            | AgentEvent::Task(_)
-            | AgentEvent::Notice { .. }
-    )
 }
 
 #[cfg(test)]
