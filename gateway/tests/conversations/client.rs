@@ -6,6 +6,7 @@
 //!   and `$TURN` the newest turn;
 //! - `{"until": PATTERN}`: reads until an event matches;
 //! - `{"until_received": PATTERN}`: waits until the agent has received a line that matches;
+//! - `{"until_processes": N}`: waits until this many hosts and agents run;
 //! - `{"signal": NAME}`: lets the agent go on from `# await NAME`;
 //! - `{"respond": FIELDS}`: answers the newest request, or with `"to": N` the Nth of the chat, from 1; `$SHA` is its
 //!   `input_sha256`.
@@ -15,7 +16,7 @@ use std::{fs, path::Path, time::Instant};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use switchboard_test_support::{Client, Gateway, TIMEOUT, becomes_true, matches};
+use switchboard_test_support::{Client, Gateway, TIMEOUT, becomes_true, eventually, matches};
 
 use crate::{RECEIVED, agent, expect::lines};
 
@@ -27,6 +28,7 @@ pub(crate) enum Step {
     Send { send: Value },
     Until { until: Value },
     UntilReceived { until_received: Value },
+    UntilProcesses { until_processes: usize },
     Signal { signal: String },
     Respond { respond: Map<String, Value>, to: Option<usize> },
 }
@@ -100,6 +102,9 @@ pub(crate) fn play(gateway: &Gateway, over: Over, steps: &[Step]) -> Played {
             Step::Send { send } => player.send(send.clone()),
             Step::Until { until } => drop(player.until(until)),
             Step::UntilReceived { until_received } => player.until_received(until_received),
+            Step::UntilProcesses { until_processes: count } => {
+                eventually("hosts and agents have ended", || gateway.processes().len() == *count);
+            }
             Step::Signal { signal } => {
                 drop(fs::File::create(agent::signal(&gateway.path(""), signal)).unwrap())
             }
@@ -154,8 +159,11 @@ impl Player<'_> {
         loop {
             let event = self.client.next().filter(|_| Instant::now() < deadline);
             let Some(event) = event else {
-                let log = self.gateway.log();
-                panic!("nothing came that is {pattern}, after\n{}log:\n{log}", lines(&self.events));
+                let (received, log) = (self.received(), self.gateway.log());
+                panic!(
+                    "nothing came that is {pattern}, after\n{}received by the agent:\n{received}\nlog:\n{log}",
+                    lines(&self.events)
+                );
             };
             self.events.push(event.clone());
             if matches(pattern, &event) {
@@ -164,11 +172,15 @@ impl Player<'_> {
         }
     }
 
+    /// What the agent has received so far.
+    fn received(&self) -> String {
+        fs::read_to_string(self.gateway.path(RECEIVED)).unwrap_or_default()
+    }
+
     fn until_received(&self, pattern: &Value) {
-        let received = || fs::read_to_string(self.gateway.path(RECEIVED)).unwrap_or_default();
-        let parsed = |line: &str| serde_json::from_str::<Value>(line).unwrap_or_default();
-        let came = becomes_true(|| received().lines().any(|line| matches(pattern, &parsed(line))));
-        assert!(came, "the agent received nothing that is {pattern}:\n{}", received());
+        let is_it = |line: &str| matches(pattern, &serde_json::from_str::<Value>(line).unwrap_or_default());
+        let came = becomes_true(|| self.received().lines().any(is_it));
+        assert!(came, "the agent received nothing that is {pattern}:\n{}", self.received());
     }
 
     fn respond(&mut self, fields: &Map<String, Value>, to: Option<usize>) {

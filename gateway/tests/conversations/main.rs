@@ -41,10 +41,8 @@ const NOT_YET: &[(&str, &str)] = &[
     ("login", "the page cannot do what the sentence asks for"),
     ("notif-first", "a result of the agent's own ends a person's turn"),
     ("rate-limit", "there is no notice"),
-    ("resume-plain", "a session that cannot be resumed is not given up"),
     ("slash-output", "the output of a command is dropped"),
     ("surrogates", "a character in two pieces is lost"),
-    ("tool-id-reuse", "a tool use with an earlier id is dropped"),
     ("web-search", "tools of the model's server are not seen"),
 ];
 
