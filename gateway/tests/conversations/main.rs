@@ -28,20 +28,15 @@ use self::client::{Over, Step};
 
 /// The conversations that still go wrong, and how.
 const NOT_YET: &[(&str, &str)] = &[
-    ("autonomous", "a turn that the agent begins is not on the wire"),
-    ("autonomous-long", "a turn that the agent begins is not on the wire"),
-    ("autonomous-perm", "a turn that the agent begins is not on the wire"),
-    ("autonomous-stop", "a turn that the agent begins is not on the wire"),
-    ("autonomous-stream", "a turn that the agent begins is not on the wire"),
-    ("big-line", "a line with a large picture ends the agent"),
-    ("compacting", "there is no notice"),
-    ("idle-while-working", "an agent that works by itself is taken for idle"),
+    ("autonomous", "the codec does not say that the agent began a turn"),
+    ("autonomous-long", "the codec does not say that the agent began a turn"),
+    ("autonomous-perm", "the codec does not say that the agent began a turn"),
+    ("autonomous-stop", "the codec does not say that the agent began a turn"),
+    ("autonomous-stream", "the codec does not say that the agent began a turn"),
+    ("idle-while-working", "the codec does not say that the agent began a turn"),
     ("idle-with-background-work", "background work is not seen"),
     ("late-second-result", "a late result ends another turn"),
-    ("login", "the page cannot do what the sentence asks for"),
     ("notif-first", "a result of the agent's own ends a person's turn"),
-    ("rate-limit", "there is no notice"),
-    ("slash-output", "the output of a command is dropped"),
     ("surrogates", "a character in two pieces is lost"),
     ("web-search", "tools of the model's server are not seen"),
 ];
