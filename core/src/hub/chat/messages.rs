@@ -18,7 +18,7 @@ use crate::{
     },
     ids::{ConnId, TurnId},
     journal::{Change, Query, TurnRecord},
-    wire::{ChatBody, ErrorCode, MessageAccepted},
+    wire::{ChatBody, ErrorCode, MessageAccepted, NoticeLevel},
 };
 
 /// Maximum length of a title made from a message, in characters.
@@ -226,6 +226,11 @@ impl Chat {
                 client_id,
             },
         );
+        if self.agent.is_stopping() {
+            let text = "The agent is still stopping. It is started again for this message.".into();
+            let (level, code) = (NoticeLevel::Info, "agent_stopped".into());
+            draft.push(Some(&turn_id), ChatBody::Notice { level, code, text, data: None });
+        }
         draft.changes.push(Change::TurnAccepted {
             turn_id: turn_id.clone(),
             hash,

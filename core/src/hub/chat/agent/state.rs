@@ -103,6 +103,10 @@ impl Agent {
         matches!(self.state, SlotState::Empty)
     }
 
+    pub(in crate::hub::chat) fn is_stopping(&self) -> bool {
+        matches!(self.state, SlotState::Stopping { .. })
+    }
+
     pub(in crate::hub::chat) fn is_paused(&self) -> bool {
         matches!(self.state, SlotState::Alive { paused: true, .. })
     }
