@@ -1,16 +1,36 @@
 //! The message that is being streamed: maps its content blocks to streams, and decides how each stream ends.
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use switchboard_core::agent::{AgentEvent, StreamId};
 
-use super::records;
+use super::{records, sources::Sources};
 use crate::limits::{BLOCKS, TOOL_INPUT_BYTES};
+
+/// Stands for a character of which only a half came.
+const LOST: &str = "\u{fffd}";
 
 /// A message of the model that has begun and not ended.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct OpenMessage {
     pub(super) id: String,
     blocks: Vec<OpenBlock>,
+    /// Whether the message may cite. Its text is cut into a block for each citation, so a text ends only where another
+    /// kind of block follows.
+    #[serde(default)]
+    cites: bool,
+}
+
+/// A content block that begins.
+pub(super) struct Opened<'a> {
+    pub(super) index: u64,
+    pub(super) kind: &'a str,
+    /// Id and name of the tool that the block uses.
+    pub(super) tool: Option<(&'a str, &'a str)>,
+    /// The stream of the block, unless it continues the one before.
+    pub(super) stream: StreamId,
+    /// Whether the block has citations, even if none so far.
+    pub(super) cites: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -21,6 +41,19 @@ struct OpenBlock {
     #[serde(flatten)]
     streamed: Streamed,
     phase: Phase,
+    /// First half of a character whose second half begins the next piece.
+    #[serde(default)]
+    half: Option<u16>,
+    #[serde(default)]
+    sources: Sources,
+    #[serde(default)]
+    cites: bool,
+    /// The first block of the stream, if this block continues one that has text.
+    #[serde(default)]
+    continues: Option<u64>,
+    /// Whether the next block continues the stream.
+    #[serde(default)]
+    continued: bool,
 }
 
 /// Length and hash of the streamed text of a block, to recognise the same text when it is repeated as a whole.
@@ -88,35 +121,81 @@ pub(super) struct StreamedTool {
 
 impl OpenMessage {
     pub(super) fn new(id: &str) -> Self {
-        Self { id: id.into(), blocks: Vec::new() }
+        Self { id: id.into(), ..Self::default() }
     }
 
-    pub(super) fn open(&mut self, index: u64, kind: &str, tool: Option<(&str, &str)>, stream: StreamId) {
+    pub(super) fn open(&mut self, opened: Opened<'_>, events: &mut Vec<AgentEvent>) {
         if self.blocks.len() >= BLOCKS {
             return;
         }
+        let Opened { index, kind, tool, stream, cites } = opened;
+        self.cites |= cites || kind == "server_tool_use";
         let kind = match (kind, tool) {
             ("text", _) => Kind::Text,
             ("thinking", _) => Kind::Thinking,
-            ("tool_use", Some((id, name))) => {
+            ("tool_use" | "server_tool_use" | "mcp_tool_use", Some((id, name))) => {
                 Kind::Tool { id: id.into(), name: name.into(), input: String::new() }
             }
             _ => Kind::Other,
         };
-        self.blocks.push(OpenBlock {
+        let mut block = OpenBlock {
             index,
             kind,
             stream,
             streamed: Streamed::default(),
             phase: Phase::Open,
-        });
+            half: None,
+            sources: Sources::default(),
+            cites,
+            continues: None,
+            continued: false,
+        };
+        let last =
+            self.blocks.last_mut().filter(|last| last.kind == Kind::Text && last.phase != Phase::Ended);
+        if let Some(last) = last {
+            if block.kind == Kind::Text && (last.cites || cites) {
+                last.continued = true;
+                block.stream = last.stream.clone();
+                block.sources = std::mem::take(&mut last.sources);
+                block.continues = last.continues.or((last.streamed.bytes > 0).then_some(last.index));
+            } else if last.phase == Phase::Confirmed {
+                last.end(false, events);
+            }
+        }
+        self.blocks.push(block);
+    }
+
+    /// The half character at the end of the last piece of a block whose stream is open.
+    pub(super) fn half(&mut self, index: u64) -> Option<&mut Option<u16>> {
+        let block = self.block(index).filter(|block| block.phase != Phase::Ended)?;
+        Some(&mut block.half)
+    }
+
+    /// Ends a half character that no piece completes.
+    pub(super) fn end_half(&mut self, index: u64, events: &mut Vec<AgentEvent>) {
+        if let Some(block) = self.block(index) {
+            block.end_half(events);
+        }
+    }
+
+    /// Adds a citation to a block.
+    pub(super) fn cite(&mut self, index: u64, citation: &str) {
+        self.cites = true;
+        if let Some(block) = self.block(index) {
+            block.cites = true;
+            block.sources.add_json(citation);
+        }
+    }
+
+    fn block(&mut self, index: u64) -> Option<&mut OpenBlock> {
+        self.blocks.iter_mut().rev().find(|block| block.index == index)
     }
 
     /// Adds a piece of text or thinking to its block. Returns the block's stream; `None` if there is no such block or
     /// its stream has ended.
     pub(super) fn piece(&mut self, index: u64, thinking: bool, text: &str) -> Option<StreamId> {
         let wanted = if thinking { Kind::Thinking } else { Kind::Text };
-        let block = self.blocks.iter_mut().rev().find(|block| block.index == index)?;
+        let block = self.block(index)?;
         if block.kind != wanted || block.phase == Phase::Ended {
             return None;
         }
@@ -125,7 +204,7 @@ impl OpenMessage {
     }
 
     pub(super) fn tool_piece(&mut self, index: u64, piece: &str) {
-        let block = self.blocks.iter_mut().rev().find(|block| block.index == index);
+        let block = self.block(index);
         if let Some(OpenBlock { kind: Kind::Tool { input, .. }, .. }) = block
             && input.len() + piece.len() <= TOOL_INPUT_BYTES
         {
@@ -136,40 +215,56 @@ impl OpenMessage {
     /// Whether `text` is the streamed text of the first text block that no `assistant` line has repeated.
     pub(super) fn streams(&self, text: &str) -> bool {
         let open = self.blocks.iter().find(|block| block.is_unconfirmed_text());
-        open.is_some_and(|block| block.streamed == Streamed::of(text))
+        open.is_some_and(|block| block.told() == Streamed::of(text))
     }
 
     /// The valid text blocks that no `assistant` line has repeated, if the message ends with `end`.
     pub(super) fn unconfirmed(&self, end: MessageEnd) -> impl Iterator<Item = Streamed> {
         let stands = move |block: &&OpenBlock| block.is_unconfirmed_text() && !block.is_void(end);
-        self.blocks.iter().filter(stands).map(|block| block.streamed)
+        self.blocks.iter().filter(stands).map(OpenBlock::told)
     }
 
     /// Handles a whole text from an `assistant` line. Returns whether it is the text of a block here.
-    pub(super) fn confirm(&mut self, text: &str, thinking: bool, events: &mut Vec<AgentEvent>) -> bool {
+    pub(super) fn confirm(
+        &mut self,
+        text: &str,
+        citations: Option<&RawValue>,
+        thinking: bool,
+        events: &mut Vec<AgentEvent>,
+    ) -> bool {
         let wanted = if thinking { Kind::Thinking } else { Kind::Text };
+        let goes_on = self.cites && !thinking;
         let open = self
             .blocks
             .iter_mut()
             .find(|block| block.kind == wanted && matches!(block.phase, Phase::Open | Phase::Stopped));
         let Some(block) = open else { return false };
+        block.sources.add_list(citations);
         if block.streamed.bytes == 0 {
+            block.half = None;
+            let stream = block.stream.clone();
+            if goes_on {
+                block.phase = Phase::Confirmed;
+                block.streamed.add(text);
+                events.push(AgentEvent::Text { stream, text: text.into() });
+                return true;
+            }
             block.phase = Phase::Ended;
             if !text.is_empty() {
-                let stream = block.stream.clone();
                 if thinking {
                     events.push(AgentEvent::Reasoning { stream: stream.clone(), text: text.into() });
                     events.push(AgentEvent::ReasoningEnd { stream, void: false });
                 } else {
+                    let sources = std::mem::take(&mut block.sources).into();
                     events.push(AgentEvent::TextEnd {
                         stream,
                         text: Some(text.into()),
                         void: false,
-                        sources: Vec::new(),
+                        sources,
                     });
                 }
             }
-        } else if block.phase == Phase::Stopped {
+        } else if block.phase == Phase::Stopped && !goes_on {
             block.end(false, events);
         } else {
             block.phase = Phase::Confirmed;
@@ -189,8 +284,11 @@ impl OpenMessage {
     /// Handles the end of a block. The stream of a confirmed block ends; otherwise it stays open until the message
     /// ends. Returns the tool use, if the block is one that has not been repeated.
     pub(super) fn stop(&mut self, index: u64, events: &mut Vec<AgentEvent>) -> Option<StreamedTool> {
-        let block = self.blocks.iter_mut().rev().find(|block| block.index == index)?;
+        let cites = self.cites;
+        let block = self.block(index)?;
         match block.phase {
+            // A text goes on in the next block, or ends there.
+            Phase::Confirmed if cites && block.kind == Kind::Text => {}
             Phase::Confirmed => block.end(false, events),
             Phase::Open => block.phase = Phase::Stopped,
             Phase::Stopped | Phase::Ended => {}
@@ -231,19 +329,44 @@ impl OpenBlock {
     fn is_void(&self, end: MessageEnd) -> bool {
         match end {
             MessageEnd::Stands => false,
-            MessageEnd::AbandonedFrom(index) => self.index >= index,
+            // Of a stream over several blocks, the first one decides.
+            MessageEnd::AbandonedFrom(index) => self.continues.unwrap_or(self.index) >= index,
             MessageEnd::Restarted => matches!(self.phase, Phase::Open | Phase::Stopped),
         }
     }
 
+    /// Length and hash of the text, with a mark for a half character at its end.
+    fn told(&self) -> Streamed {
+        let mut told = self.streamed;
+        if self.half.is_some() {
+            told.add(LOST);
+        }
+        told
+    }
+
+    fn end_half(&mut self, events: &mut Vec<AgentEvent>) {
+        if self.half.take().is_none() {
+            return;
+        }
+        let (stream, text) = (self.stream.clone(), LOST.to_owned());
+        match self.kind {
+            Kind::Text => events.push(AgentEvent::Text { stream, text }),
+            Kind::Thinking => events.push(AgentEvent::Reasoning { stream, text }),
+            Kind::Tool { .. } | Kind::Other => return,
+        }
+        self.streamed.add(LOST);
+    }
+
     fn end(&mut self, void: bool, events: &mut Vec<AgentEvent>) {
         self.phase = Phase::Ended;
-        if self.streamed.bytes == 0 {
+        self.end_half(events);
+        if self.continued || (self.streamed.bytes == 0 && self.continues.is_none()) {
             return;
         }
         let stream = self.stream.clone();
+        let sources = std::mem::take(&mut self.sources).into();
         match self.kind {
-            Kind::Text => events.push(AgentEvent::TextEnd { stream, text: None, void, sources: Vec::new() }),
+            Kind::Text => events.push(AgentEvent::TextEnd { stream, text: None, void, sources }),
             Kind::Thinking => events.push(AgentEvent::ReasoningEnd { stream, void }),
             Kind::Tool { .. } | Kind::Other => {}
         }

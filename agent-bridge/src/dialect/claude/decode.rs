@@ -6,10 +6,11 @@ use serde_json::value::RawValue;
 use switchboard_core::{agent::AgentEvent, wire::Outcome};
 
 use super::{
-    blocks::{MessageEnd, OpenMessage, Streamed},
-    lines,
+    blocks::{MessageEnd, OpenMessage, Opened, Streamed},
+    lines::{self, HalvedPiece},
+    media::Content,
     piece::piece,
-    records::{self, Abandoned, ApiRetry, ControlResponse, Delta, Line, Message, StreamEvent, parse},
+    records::{self, Abandoned, ApiRetry, Block, ControlResponse, Delta, Line, Message, StreamEvent, parse},
     state::{Cancel, ClaudeCodec, changed},
     tools::UsedIn,
 };
@@ -28,8 +29,17 @@ impl ClaudeCodec {
         if let Some((index, delta)) = piece(&text) {
             return self.delta(index, &delta, out);
         }
-        let text = lines::readable(text);
-        if let Ok(line) = serde_json::from_str::<Line<'_>>(&text) {
+        let mut text = text;
+        if lines::has_surrogate(&text) {
+            if let Some(piece) = HalvedPiece::read(&text) {
+                return self.halved(&piece, out);
+            }
+            text = lines::without_halves(&text).into();
+        }
+        // A struct could also be read from a list.
+        if text.starts_with('{')
+            && let Ok(line) = serde_json::from_str::<Line<'_>>(&text)
+        {
             return self.line(position, 0, &text, &line, out);
         }
         for (nth, object) in lines::objects(&text).into_iter().enumerate() {
@@ -79,7 +89,9 @@ impl ClaudeCodec {
                 let tool = block.id.as_deref().zip(block.name.as_deref());
                 let stream = format!("{}{position}", self.state.prefix).into();
                 let message = self.state.message.get_or_insert_default();
-                message.open(index, &block.kind, tool, stream);
+                let cites = block.citations.is_some();
+                message.open(Opened { index, kind: &block.kind, tool, stream, cites }, &mut out.events);
+                self.server_result(None, &block, out);
                 let first = Delta {
                     text: block.text.clone().unwrap_or_default(),
                     thinking: block.thinking.clone().unwrap_or_default(),
@@ -114,8 +126,24 @@ impl ClaudeCodec {
         }
     }
 
+    /// Handles a piece that may begin or end with half a character.
+    fn halved(&mut self, piece: &HalvedPiece<'_>, out: &mut Decoded) {
+        let before = self.state.message.as_mut().and_then(|message| message.half(piece.index)?.take());
+        let (delta, left) = piece.joined(before);
+        self.delta(piece.index, &delta, out);
+        if let Some(half) = self.state.message.as_mut().and_then(|message| message.half(piece.index)) {
+            *half = left;
+        }
+    }
+
     fn delta(&mut self, index: u64, delta: &Delta<'_>, out: &mut Decoded) {
         let Some(message) = &mut self.state.message else { return out.alive() };
+        if let Some(citation) = delta.citation {
+            message.cite(index, citation.get());
+        }
+        if !delta.text.is_empty() || !delta.thinking.is_empty() {
+            message.end_half(index, &mut out.events);
+        }
         if !delta.text.is_empty() {
             if let Some(stream) = message.piece(index, false, &delta.text) {
                 self.state.spoke = true;
@@ -147,9 +175,11 @@ impl ClaudeCodec {
             match &*block.kind {
                 "text" | "thinking" if parent.is_some() => out.alive(),
                 "text" if synthetic => self.state.synthetic = block.text.map(Cow::into_owned),
-                "text" => self.whole_text(id, block.text.as_deref().unwrap_or_default(), out),
+                "text" => {
+                    self.whole_text(id, block.text.as_deref().unwrap_or_default(), block.citations, out)
+                }
                 "thinking" => self.whole_thinking(id, block.thinking.as_deref().unwrap_or_default(), out),
-                "tool_use" => {
+                "tool_use" | "server_tool_use" | "mcp_tool_use" => {
                     let (Some(tool), Some(name)) = (block.id, block.name) else { continue };
                     if let Some(message) = &mut self.state.message {
                         message.confirm_tool(&tool);
@@ -157,16 +187,32 @@ impl ClaudeCodec {
                     let input = block.input.map(|input| records::value(input.get())).unwrap_or_default();
                     self.tool_started(UsedIn { parent, message: id }, &tool, &name, input, out);
                 }
-                _ => out.alive(),
+                _ => self.server_result(parent, &block, out),
             }
         }
     }
 
-    fn whole_text(&mut self, id: &str, text: &str, out: &mut Decoded) {
+    /// Handles the result of a tool that the model's server runs, if `block` is one.
+    fn server_result(&mut self, parent: Option<&str>, block: &Block<'_>, out: &mut Decoded) {
+        if let Some(id) = block.tool_use_id.as_deref().filter(|_| block.kind.ends_with("_tool_result")) {
+            let (content, failed) = Content::of_server(block.content);
+            self.tool_ended(
+                UsedIn { parent, message: "" },
+                id,
+                content,
+                failed || block.is_error == Some(true),
+                out,
+            );
+        }
+        out.alive();
+    }
+
+    fn whole_text(&mut self, id: &str, text: &str, citations: Option<&RawValue>, out: &mut Decoded) {
         // Some agents give the whole message another id than its stream, or send the whole message only after its
         // stream has ended.
         let streams = self.state.message.as_mut().filter(|message| message.id == id || message.streams(text));
-        let streamed = streams.is_some_and(|message| message.confirm(text, false, &mut out.events));
+        let streamed =
+            streams.is_some_and(|message| message.confirm(text, citations, false, &mut out.events));
         let earlier = self.state.unconfirmed.iter().position(|streamed| *streamed == Streamed::of(text));
         if let (false, Some(at)) = (streamed, earlier) {
             self.state.unconfirmed.remove(at);
@@ -178,7 +224,7 @@ impl ClaudeCodec {
 
     fn whole_thinking(&mut self, id: &str, text: &str, out: &mut Decoded) {
         let streams = self.state.message.as_mut().filter(|message| message.id == id);
-        if !streams.is_some_and(|message| message.confirm(text, true, &mut out.events)) {
+        if !streams.is_some_and(|message| message.confirm(text, None, true, &mut out.events)) {
             // Thinking that was not streamed is not published.
             out.alive();
         }

@@ -49,6 +49,18 @@ struct Medium<'a> {
     data: Option<Cow<'a, str>>,
 }
 
+/// The result of a tool that the model's server runs.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ServerResult {
+    #[serde(deserialize_with = "lenient")]
+    error_code: Option<String>,
+    #[serde(deserialize_with = "lenient")]
+    stdout: Option<String>,
+    #[serde(deserialize_with = "lenient")]
+    stderr: Option<String>,
+}
+
 /// The agent's report on a file that it read as a medium.
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -91,6 +103,20 @@ impl Content {
         }
         read.sources = sources.into();
         read
+    }
+
+    /// Reads the result of a tool that the model's server runs: a list of pages, a page, an output or an error. Returns
+    /// whether it is an error.
+    pub(super) fn of_server(content: Option<&RawValue>) -> (Self, bool) {
+        let json = content.map(RawValue::get).unwrap_or_default();
+        let ServerResult { error_code, stdout, stderr } = serde_json::from_str(json).unwrap_or_default();
+        let mut sources = Sources::default();
+        sources.add_list(content);
+        sources.add_json(json);
+        let failed = error_code.is_some();
+        let said: Vec<String> = [error_code, stdout, stderr].into_iter().flatten().collect();
+        let text = if said.is_empty() { sources.listed() } else { said.join("\n") };
+        (Self { text, media: Vec::new(), sources: sources.into() }, failed)
     }
 
     /// Reads a part, and returns the text for it.

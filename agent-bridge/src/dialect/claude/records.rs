@@ -55,6 +55,8 @@ pub(super) struct Delta<'a> {
     pub(super) thinking: Cow<'a, str>,
     #[serde(borrow)]
     pub(super) partial_json: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) citation: Option<&'a RawValue>,
 }
 
 /// A streaming event of the Anthropic Messages API.
@@ -127,6 +129,8 @@ pub(super) struct Block<'a> {
     pub(super) tool_use_id: Option<Cow<'a, str>>,
     #[serde(borrow)]
     pub(super) content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) citations: Option<&'a RawValue>,
     #[serde(deserialize_with = "lenient")]
     pub(super) is_error: Option<bool>,
 }

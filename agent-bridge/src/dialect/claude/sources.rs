@@ -56,6 +56,24 @@ impl Sources {
         }
     }
 
+    /// Adds the pages of a JSON list of citations.
+    pub(super) fn add_list(&mut self, list: Option<&RawValue>) {
+        let list: Vec<&RawValue> =
+            list.and_then(|list| serde_json::from_str(list.get()).ok()).unwrap_or_default();
+        for cited in list {
+            self.add_json(cited.get());
+        }
+    }
+
+    /// The pages as text, one a line.
+    pub(super) fn listed(&self) -> String {
+        let page = |Source { url, title }: &Source| match title {
+            Some(title) => format!("{title} ({url})"),
+            None => url.clone(),
+        };
+        self.0.iter().map(page).collect::<Vec<_>>().join("\n")
+    }
+
     /// Adds the pages in the agent's report on a search.
     pub(super) fn search_in(&mut self, report: &RawValue) {
         let report: Report<'_> = serde_json::from_str(report.get()).unwrap_or_default();

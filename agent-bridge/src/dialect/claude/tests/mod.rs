@@ -8,6 +8,7 @@ mod identity;
 mod mutations;
 mod render;
 mod saying;
+mod text;
 
 use std::path::Path;
 
