@@ -84,7 +84,7 @@ browserTest("a turn of the agent's own says why it began, and its request is ans
 
 browserTest("tasks that run are listed after a reload", async (user) => {
   const page = await user.open();
-  await waitForOutcome(await sendMessage(page, "background hang 60000"));
+  await waitForOutcome(await sendMessage(page, "background hang 60"));
   await page.locator(".tasks [data-task][data-kind=shell]").waitFor();
   await page.reload();
   await page.locator(".tasks [data-task][data-kind=shell]").waitFor();

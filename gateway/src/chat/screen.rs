@@ -15,7 +15,7 @@ use super::{
     answered::{Answered, RunningTurns},
     frames::Summary,
     session::{by_itself, kind},
-    subagents::{Subagents, summary},
+    subagents::{Subagents, about, summary},
     text::{safe, safe_line},
 };
 use crate::console;
@@ -185,7 +185,7 @@ impl Screen {
                 self.aside(&format!("[{}]", by_itself(*reason)));
             }
             ChatBody::ToolEvent { phase, name, arguments, title, error, media, sources, .. } => {
-                let about = title.clone().or_else(|| arguments.as_ref().map(summary)).unwrap_or_default();
+                let about = about(title.as_deref(), &arguments.as_ref().map(summary).unwrap_or_default());
                 self.tool(*phase, name, &about, error.as_deref());
                 self.media(name, media);
                 self.sources(sources);

@@ -39,6 +39,16 @@ impl Subagents {
     }
 }
 
+/// What a tool use does: its title, and its arguments in short. An agent chose the title, so it does not stand for the
+/// arguments.
+pub(super) fn about(title: Option<&str>, arguments: &str) -> String {
+    match title {
+        Some(title) if title.contains(arguments) || arguments.contains(title) => title.to_owned(),
+        Some(title) => format!("{title}: {arguments}"),
+        None => arguments.to_owned(),
+    }
+}
+
 /// A tool's arguments in short: the most telling text argument, or all arguments as JSON.
 pub(super) fn summary(arguments: &Value) -> String {
     telling(arguments).unwrap_or_else(|| arguments.to_string())
@@ -47,4 +57,17 @@ pub(super) fn summary(arguments: &Value) -> String {
 fn telling(arguments: &Value) -> Option<String> {
     let telling = ["command", "file_path", "path", "pattern", "url", "query", "description", "prompt"];
     telling.iter().find_map(|name| arguments.get(name)?.as_str()).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_does_not_hide_a_command() {
+        assert_eq!(about(Some("Tidy up"), "rm -rf ~"), "Tidy up: rm -rf ~");
+        assert_eq!(about(Some("Read a.rs"), "a.rs"), "Read a.rs");
+        assert_eq!(about(Some("Look around"), "Look around in all of it"), "Look around");
+        assert_eq!(about(None, "ls"), "ls");
+    }
 }

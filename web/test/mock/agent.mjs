@@ -146,7 +146,7 @@ export async function play(turn, text) {
       turn.emit({ event: "tool_event", phase: "end", call_id: "b1", name: "Bash", result: "Runs in the background." });
       turn.task({ ...task, status: "running" });
       await say("The build runs in the background.");
-      turn.pause(Number(rest[1]) || 800).then(() => {
+      turn.pause((Number(rest.at(-1)) || 0.8) * 1000).then(() => {
         turn.task({ ...task, status: "completed" });
         return turn.byItself("background", async (own) => {
           own.emit({ event: "delta", stream_id: "s1", text: "The build is " });

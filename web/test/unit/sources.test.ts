@@ -29,7 +29,9 @@ test("a turn of the agent's own says why it began, also for a reason of a newer 
 
 test("a tool use is named by its title, else by what is known of it", () => {
   const use = (rest: Partial<ToolItem>): ToolItem => ({ kind: "tool", key: "tool a", callId: "a", name: "Agent", status: "running", truncated: false, edits: [], ...rest });
-  assert.equal(about(use({ title: "Look around", arguments: { prompt: "all of it" } })), "Look around");
+  assert.equal(about(use({ title: "Look around", arguments: { prompt: "Look around in all of it" } })), "Look around");
+  assert.equal(about(use({ title: "Read a.rs", arguments: { file_path: "a.rs" } })), "Read a.rs");
+  assert.equal(about(use({ title: "Tidy up", arguments: { command: "rm -rf ~" } })), "Tidy up: rm -rf ~", "a title does not hide a command");
   assert.equal(about(use({ arguments: { prompt: "all of it" }, locations: [{ path: "f" }] })), "all of it");
   assert.equal(about(use({ locations: [{ path: "src/a.rs", line: 3 }] })), "src/a.rs:3");
   assert.equal(about(use({})), "");

@@ -16,10 +16,16 @@ export function summary(input: unknown): string {
   return name === undefined ? "" : shorten(fields[name] as string);
 }
 
-/** One line that says what a tool use does or a subagent is for: its title, else the changed file, else its input in short. */
+/**
+ * One line that says what a tool use does or a subagent is for: its title, and the changed file or its input in short. An
+ * agent chose the title, so it does not stand for the input.
+ */
 export function about(use: ToolItem): string {
   const [location] = use.locations ?? [];
-  return shorten(use.title ?? "") || use.edits[0]?.path || summary(use.arguments) || (location ? place(location) : "");
+  const title = shorten(use.title ?? "");
+  const known = use.edits[0]?.path || summary(use.arguments);
+  if (title === "") return known || (location ? place(location) : "");
+  return title.includes(known) || known.includes(title) ? title : `${title}: ${known}`;
 }
 
 /** A place in a file: `src/a.rs:12`. */
