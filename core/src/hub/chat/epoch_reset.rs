@@ -69,7 +69,6 @@ impl Chat {
     fn log_ends(&mut self, cx: &mut Context, had: &DurableState, ring: &Ring, record: Option<&ChatRecord>) {
         let Some(record) = record else { return };
         let mut draft = Draft::new();
-        let running = record.turns.iter().find(|turn| turn.started_at_ms.is_some()).map(|turn| &turn.turn_id);
         for open in &record.requests {
             if had.requests().iter().any(|(id, _)| *id == open.request_id) {
                 continue;
@@ -84,7 +83,8 @@ impl Chat {
                 resolution: Resolution::Withdrawn,
                 client_id: None,
             };
-            draft.push(running, lost.unwrap_or(unknown));
+            let turn_id = event_of(&open.frame).and_then(|event| event.place.turn_id);
+            draft.push(turn_id.as_ref(), lost.unwrap_or(unknown));
         }
         for turn in &record.turns {
             if had.open_turns().any(|open| *open.turn_id == turn.turn_id) {
@@ -97,7 +97,8 @@ impl Chat {
                 lost.unwrap_or_else(|| unknown_end(cx, TurnOrigin::User, turn.accepted_at_ms)),
             );
         }
-        if let Some(open) = record.agent_turn.as_ref().filter(|_| had.agent_turn().is_none()) {
+        let had_turn = had.agent_turn().map(|turn| &turn.turn_id);
+        if let Some(open) = record.agent_turn.as_ref().filter(|open| had_turn != Some(&open.turn_id)) {
             let lost =
                 lost(ring, ChatKind::TurnEnd, |event| event.place.turn_id.as_ref() == Some(&open.turn_id));
             let unknown = || unknown_end(cx, TurnOrigin::Agent, open.started_at_ms);
