@@ -37,8 +37,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("idle-with-background-work", "background work is not seen"),
     ("late-second-result", "a late result ends another turn"),
     ("notif-first", "a result of the agent's own ends a person's turn"),
-    ("surrogates", "a character in two pieces is lost"),
-    ("web-search", "tools of the model's server are not seen"),
 ];
 
 /// The file in which the agent writes down what it received.
