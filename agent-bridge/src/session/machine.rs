@@ -80,6 +80,8 @@ pub(crate) struct Session {
     /// Number of the last start whose process was ended because it does not know its session.
     dismissed: u64,
     was_open: bool,
+    /// Whether the agent worked by itself at the last review.
+    in_agent_turn: bool,
     /// When [`Output::Idle`] is due.
     idle_at: Option<Instant>,
     /// The time of the last input.
@@ -114,6 +116,7 @@ impl Session {
             succeeded: 0,
             dismissed: 0,
             was_open: true,
+            in_agent_turn: false,
             idle_at: None,
             reviewed: None,
             began: None,
@@ -201,6 +204,10 @@ impl Session {
         let open = state.in_turn() || self.sent != state.prompted;
         if std::mem::replace(&mut self.was_open, open) && !open {
             self.idle_at = Some(now + IDLE_AFTER);
+        }
+        if !std::mem::replace(&mut self.in_agent_turn, state.agent_turn) && state.agent_turn {
+            // A host that loses its gateway lets an agent in a turn run for longer.
+            self.note(format!("a{}", state.position), true, CommandMeaning::Reply);
         }
         if !state.running && state.resume_failed() && state.turn_open && self.prompt.is_some() {
             // Before a cancel is carried out, which must not go to the process that is gone.
@@ -304,8 +311,7 @@ impl Session {
     fn cancel_unsent(&mut self, id: CommandId, turn: &TurnId) {
         self.sent = Some(turn.clone());
         self.was_open = true;
-        let meaning = CommandMeaning::Void { turn: turn.as_str().into() };
-        self.command(format!("c{}:{turn}", id.0), Action::Note, meaning, Bytes::new());
+        self.note(format!("c{}:{turn}", id.0), false, CommandMeaning::Void { turn: turn.as_str().into() });
     }
 
     /// Sends a command to the process, if the dialect has something to send for it.
@@ -430,6 +436,12 @@ impl Session {
         }
         let prompted = state.prompted.clone().filter(|_| state.turn_open);
         prompted.or_else(|| state.agent_turn.then(|| TurnId::parse(AGENT_TURN).ok()).flatten())
+    }
+
+    /// Records something of which the process learns nothing.
+    fn note(&mut self, id: String, opens_turn: bool, meaning: CommandMeaning) {
+        let head = CommandHead { id, action: Action::Note, opens_turn, meaning };
+        self.outputs.push_back(Output::Command { head, bytes: Bytes::new() });
     }
 
     fn command(&mut self, id: String, action: Action, meaning: CommandMeaning, bytes: Bytes) {

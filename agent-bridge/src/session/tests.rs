@@ -141,7 +141,7 @@ fn render(output: Output) -> String {
     match output {
         Output::Command { head, bytes } => {
             let action = match head.action {
-                Action::Note => "note".into(),
+                Action::Note => if head.opens_turn { "note of a turn" } else { "note" }.into(),
                 Action::Write => "write".into(),
                 Action::Start { further, close } => {
                     format!("start{}{}", further.join(" "), if close { " and close" } else { "" })

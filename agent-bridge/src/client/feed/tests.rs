@@ -20,6 +20,9 @@ fn frames(records: &[Recorded]) -> BytesMut {
                 (Kind::Command, serde_json::to_vec(&head).unwrap())
             }
             Recorded::Line(line) => (Kind::Output, line.clone()),
+            Recorded::Skipped { bytes, prefix } => {
+                (Kind::Skipped, [&bytes.to_le_bytes()[..], prefix].concat())
+            }
             Recorded::Exited(exited) => (Kind::Exited, serde_json::to_vec(exited).unwrap()),
         };
         bytes.extend_from_slice(&record_head(kind, position, 1, payload.len()));

@@ -9,6 +9,7 @@ use super::*;
 pub(crate) enum Recorded {
     Command(CommandMeaning),
     Line(Vec<u8>),
+    Skipped { bytes: u64, prefix: Vec<u8> },
     Exited(Exited),
 }
 
@@ -17,6 +18,7 @@ impl Recorded {
         match self {
             Self::Command(meaning) => Record::Command(meaning.clone()),
             Self::Line(bytes) => Record::Output { count: 1, bytes },
+            Self::Skipped { bytes, prefix } => Record::Skipped { bytes: *bytes, prefix },
             Self::Exited(exited) => Record::Exited(exited.clone()),
         }
     }
@@ -62,10 +64,21 @@ fn from_any_checkpoint_on_everything_decodes_the_same() {
         include_str!("../../../fixtures/claude/interrupt_in_permission.jsonl"),
         include_str!("../../../fixtures/claude/think.jsonl"),
     ] {
-        let records = records(recording);
+        // First the agent fails to resume a session.
+        let mut all = vec![
+            Recorded::Command(CommandMeaning::Start { session: Some("s1".into()) }),
+            Recorded::Skipped { bytes: 1 << 30, prefix: b"{".to_vec() },
+            Recorded::Exited(Exited { code: Some(1), signal: None, stderr: vec!["no account".into()] }),
+        ];
+        all.extend(records(recording));
+        let records = all;
         let mut whole = new();
         let expected = decode(&mut whole, &records, 1);
-        assert!(expected.len() > 3 && whole.state().exited.is_some());
+        assert!(expected.len() > 5 && whole.state().exited.is_some());
+        let notice = |event: &AgentEvent| {
+            if let AgentEvent::Notice { code, .. } = event { Some(code.clone()) } else { None }
+        };
+        assert_eq!(expected.iter().filter_map(notice).collect::<Vec<_>>(), ["other", "memory_lost"]);
         for cut in 0..records.len() {
             let mut first = new();
             let events = decode(&mut first, &records[..cut], 1);

@@ -14,6 +14,8 @@ const READY: &str = "> prompt t1
     < idle
     > out begin
     < agent turn Background
+    < a5 note of a turn
+    > delivered
 ";
 
 fn check_in_agent_turn(script: &str) {
@@ -107,6 +109,7 @@ fn a_lost_turn_hides_nothing_of_a_turn_of_the_agent() {
          > out ready
          > out begin
          < agent turn Background
+         < a4 note of a turn
          > out over
          < agent turn Completed
          > out end",
