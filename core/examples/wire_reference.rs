@@ -49,7 +49,8 @@ when the gateway stopped ends `interrupted` without one.
 | `agent_start_failed` | `failed` | the agent could not be started, or was not ready within 60 s |
 | `agent_error` | `failed` | the agent reported an error |
 | `agent_api_error` | `failed` | the agent could not reach its model |
-| `agent_limit` | `failed` | the agent reached a limit of its own, such as a number of steps |
+| `agent_limit` | `failed` | the agent reached a limit of its own, such as a number of steps, a cost or the model's context |
+| `no_answer` | `failed` | the agent ended the turn, did nothing and said nothing |
 | `too_many_open` | `failed` | the agent had more than 1,024 streams and tool uses open at once and was stopped |
 | `too_many_requests` | `failed` | the agent had more than 64 requests open at once and was stopped |
 | `agent_exited` | `interrupted`; `failed` in dialect `text` | the agent's process ended before its answer was complete; in dialect `text`, with a status other than 0 |

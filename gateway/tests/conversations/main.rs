@@ -27,17 +27,7 @@ use switchboard_test_support::{Gateway, config_file};
 use self::client::{Over, Step};
 
 /// The conversations that still go wrong, and how.
-const NOT_YET: &[(&str, &str)] = &[
-    ("autonomous", "the codec does not say that the agent began a turn"),
-    ("autonomous-long", "the codec does not say that the agent began a turn"),
-    ("autonomous-perm", "the codec does not say that the agent began a turn"),
-    ("autonomous-stop", "the codec does not say that the agent began a turn"),
-    ("autonomous-stream", "the codec does not say that the agent began a turn"),
-    ("idle-while-working", "the codec does not say that the agent began a turn"),
-    ("idle-with-background-work", "background work is not seen"),
-    ("late-second-result", "a late result ends another turn"),
-    ("notif-first", "a result of the agent's own ends a person's turn"),
-];
+const NOT_YET: &[(&str, &str)] = &[];
 
 /// The file in which the agent writes down what it received.
 const RECEIVED: &str = "received";

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use serde_json::value::RawValue;
-use switchboard_core::{agent::AgentEvent, wire::Outcome};
+use switchboard_core::{agent::AgentEvent, wire::TurnReason};
 
 use super::{
     blocks::{MessageEnd, OpenMessage, Opened, Streamed},
@@ -11,7 +11,7 @@ use super::{
     media::Content,
     piece::piece,
     records::{self, Abandoned, ApiRetry, Block, ControlResponse, Delta, Line, Message, StreamEvent, parse},
-    state::{Cancel, ClaudeCodec, changed},
+    state::{Cancel, ClaudeCodec, PromptPhase, Prompted, changed},
     tools::UsedIn,
 };
 use crate::dialect::Decoded;
@@ -54,10 +54,23 @@ impl ClaudeCodec {
     /// Handles the `nth` object of the line at `position`.
     fn line(&mut self, position: u64, nth: usize, text: &str, line: &Line<'_>, out: &mut Decoded) {
         let parent = line.parent_tool_use_id.as_deref();
+        if matches!(&*line.kind, "stream_event" | "assistant" | "control_request") {
+            self.at_work(out);
+        }
+        self.listed_work_begins(line.subtype.as_deref(), out);
         match &*line.kind {
             "stream_event" => self.stream_event(position, line, out),
             "assistant" => self.assistant(line, parent, out),
-            "user" if line.is_replay != Some(true) => self.user(line, out),
+            "user" if line.is_replay != Some(true) => {
+                if let Some(origin) = &line.origin {
+                    self.caused_by(&origin.kind);
+                    let message = parse::<Message<'_>>(line.message);
+                    for block in message.into_iter().flat_map(|message| records::blocks(message.content)) {
+                        self.task_told(block.text.as_deref().unwrap_or_default(), out);
+                    }
+                }
+                self.user(line, out);
+            }
             "user" => self.replayed(line, out),
             "system" => self.system(text, line, out),
             "rate_limit_event" | "conversation_reset" => self.said_beside(&line.kind, text, out),
@@ -233,6 +246,7 @@ impl ClaudeCodec {
     fn system(&mut self, text: &str, line: &Line<'_>, out: &mut Decoded) {
         match line.subtype.as_deref().unwrap_or_default() {
             "init" => {
+                self.turn_begins(line, out);
                 self.interrupt_again(out);
                 changed(&mut self.state.session, line.session_id.as_deref(), |token| {
                     out.events.push(AgentEvent::Session { token });
@@ -250,6 +264,13 @@ impl ClaudeCodec {
                 let retry: ApiRetry = serde_json::from_str(text).unwrap_or_default();
                 out.events.push(AgentEvent::Progress { text: retry_text(&retry) });
             }
+            hook @ ("hook_started" | "hook_response") => {
+                if self.state.turn.is_none() {
+                    self.state.cause.get_or_insert(TurnReason::Hook);
+                }
+                self.said_beside(hook, text, out);
+            }
+            _ if self.task_line(text, line, out) => {}
             other => self.said_beside(other, text, out),
         }
     }
@@ -261,27 +282,10 @@ impl ClaudeCodec {
         } else if response.request_id.starts_with(super::encode::CANCEL) && self.state.cancel == Cancel::Sent
         {
             let queued = response.response.is_some_and(|receipt| !receipt.still_queued.is_empty());
-            let queued = queued || self.state.turn.as_ref().is_some_and(|turn| turn.queued);
+            let waits = |turn: &Prompted| turn.phase == PromptPhase::Queued;
+            let queued = queued || self.state.turn.as_ref().is_some_and(waits);
             if queued {
                 self.state.cancel = Cancel::Missed;
-            }
-        }
-        out.alive();
-    }
-
-    fn lifecycle(&mut self, line: &Line<'_>, out: &mut Decoded) {
-        let turn = self.state.turn.as_mut().filter(|turn| Some(&*turn.uuid) == line.command_uuid.as_deref());
-        if let Some(turn) = turn {
-            match line.state.as_deref() {
-                Some("queued") => turn.queued = true,
-                Some("started") => {
-                    turn.queued = false;
-                    self.interrupt_again(out);
-                }
-                // A `result` would have ended the turn and cleared `turn`, so the agent has not sent one.
-                Some("completed") => return self.ended_without_result(Outcome::Failed, out),
-                Some("cancelled") => return self.ended_without_result(Outcome::Cancelled, out),
-                _ => {}
             }
         }
         out.alive();

@@ -63,7 +63,7 @@ impl ClaudeCodec {
 
     /// Notes that the prompt of this turn was written to the agent.
     pub(super) fn prompted(&mut self, turn_id: &TurnId) {
-        self.state.turn = Some(Prompted { uuid: stable_uuid(turn_id.as_str()), queued: false });
+        self.state.turn = Some(Prompted::new(stable_uuid(turn_id.as_str())));
         self.state.cancel = Cancel::None;
     }
 

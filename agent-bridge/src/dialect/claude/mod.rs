@@ -21,11 +21,13 @@ mod requests;
 mod result;
 mod sources;
 mod state;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod titles;
 mod told;
 mod tools;
+mod turns;
 
 use std::path::Path;
 
@@ -87,7 +89,11 @@ impl Codec for ClaudeCodec {
         match command {
             Delivered::Prompt(turn_id) => self.prompted(turn_id),
             Delivered::Cancel => self.state.cancel = Cancel::Sent,
-            Delivered::CancelAgentTurn => {}
+            Delivered::CancelAgentTurn => {
+                if let Some(turn) = &mut self.state.agent_turn {
+                    turn.cancelled = true;
+                }
+            }
             Delivered::Answer(request_id) => self.answered(request_id),
         }
     }

@@ -154,6 +154,7 @@ impl ClaudeCodec {
     fn reset(&mut self, session: Option<&str>, out: &mut Decoded) {
         let text = "The agent has forgotten the conversation so far, as it was told to.";
         notice(out, NoticeLevel::Info, "context_cleared", text.into(), None);
+        self.state.spoke = true;
         changed(&mut self.state.session, session, |token| out.events.push(AgentEvent::Session { token }));
     }
 

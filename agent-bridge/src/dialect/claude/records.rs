@@ -41,6 +41,19 @@ pub(super) struct Line<'a> {
     pub(super) state: Option<Cow<'a, str>>,
     #[serde(default, deserialize_with = "lenient", rename = "isReplay")]
     pub(super) is_replay: Option<bool>,
+    /// The ids of the prompts that the line belongs to.
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) user_message_uuids: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "lenient")]
+    pub(super) origin: Option<Origin>,
+}
+
+/// What caused a line that is no answer to a prompt.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct Origin {
+    #[serde(deserialize_with = "lenient_text")]
+    pub(super) kind: String,
 }
 
 /// One streamed piece of a content block.
@@ -188,6 +201,44 @@ pub(super) struct ApiRetry {
     pub(super) error_status: Option<u64>,
 }
 
+/// What a `system` line about background work says beside the [`TaskItem`]. The members depend on its subtype.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct TaskLine {
+    #[serde(deserialize_with = "lenient")]
+    pub(super) is_backgrounded: Option<bool>,
+    #[serde(deserialize_with = "lenient_text")]
+    pub(super) status: String,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) patch: Option<TaskPatch>,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) tasks: Option<Vec<TaskItem>>,
+}
+
+/// A piece of background work, also the one that a line is about.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct TaskItem {
+    #[serde(deserialize_with = "lenient_text")]
+    pub(super) task_id: String,
+    #[serde(deserialize_with = "lenient_text")]
+    pub(super) task_type: String,
+    #[serde(deserialize_with = "lenient_text")]
+    pub(super) description: String,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) tool_use_id: Option<String>,
+}
+
+/// What changed about background work.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct TaskPatch {
+    #[serde(deserialize_with = "lenient_text")]
+    pub(super) status: String,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) is_backgrounded: Option<bool>,
+}
+
 /// A `result` line.
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -213,6 +264,9 @@ pub(super) struct TurnResult {
     #[serde(deserialize_with = "lenient")]
     pub(super) user_message_uuids: Option<Vec<String>>,
     #[serde(deserialize_with = "lenient")]
+    pub(super) origin: Option<Origin>,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) stop_reason: Option<String>,
     pub(super) permission_denials: Option<Vec<Denial>>,
 }
 

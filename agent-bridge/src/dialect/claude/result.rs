@@ -2,7 +2,7 @@
 
 use switchboard_core::{
     agent::AgentEvent,
-    wire::{Cost, Outcome, TurnError, Usage},
+    wire::{Cost, NoticeLevel, Outcome, TurnError, Usage},
 };
 
 use super::{
@@ -10,8 +10,15 @@ use super::{
     notices::{SIGN_IN, needs_sign_in},
     records::TurnResult,
     state::{Cancel, ClaudeCodec},
+    turns::Ends,
 };
-use crate::dialect::{Decoded, sanitize::sentence};
+use crate::dialect::{Decoded, TurnEnding, sanitize::sentence};
+
+/// Reasons for the end of a turn that are failures, whatever else the result says.
+const FAILURES: [&str; 3] = ["api_error", "model_error", "image_error"];
+
+const CONTEXT: &str =
+    "The conversation no longer fits the model's context: shorten it with /compact, or begin a new chat.";
 
 impl ClaudeCodec {
     pub(super) fn result(&mut self, text: &str, out: &mut Decoded) {
@@ -22,72 +29,78 @@ impl ClaudeCodec {
         }
         self.finish_message(MessageEnd::Stands, out);
         self.said_at_the_end(&result, out);
-        let outcome = self.outcome(&result);
         let cost = self.cost(&result);
-        self.last_words(&result, outcome, out);
-        self.state.tools.clear();
-        self.state.ended_uses.clear();
-        self.state.unconfirmed.clear();
-        if !self.is_ours(&result) {
-            return out.alive();
+        let ends = self.ends(&result);
+        if !ends.agent && !ends.prompt {
+            return self.result_of_no_turn(&result, out);
         }
-        let error = (outcome == Outcome::Failed).then(|| error(&result));
-        self.turn_ended(AgentEvent::TurnEnded { outcome, error, usage: usage(&result), cost }, out);
+        // An interrupt for a prompt that waits stops the agent's turn, too.
+        let cancelled = self.state.agent_turn.as_ref().is_some_and(|turn| turn.cancelled)
+            || self.state.cancel != Cancel::None;
+        let mut outcome = outcome(&result, cancelled);
+        let mut failure = (outcome == Outcome::Failed).then(|| error(&result));
+        if outcome == Outcome::Completed && !self.last_words(&result, out) {
+            (outcome, failure) =
+                if cancelled { (Outcome::Cancelled, None) } else { self.wordless(&result, out) };
+        }
+        self.settle();
+        let ending = TurnEnding { outcome, error: failure, usage: usage(&result), cost };
+        match ends {
+            Ends { agent: true, prompt: false } => {
+                self.agent_turn_ended(ending, out);
+                self.passed_by(out);
+            }
+            Ends { agent: true, prompt: true } => {
+                // The prompt was answered within the agent's turn: the tokens and the cost are those of both.
+                let folded = TurnEnding { usage: None, cost: None, ..ending.clone() };
+                self.agent_turn_ended(ending, out);
+                self.prompt_ended(folded, out);
+            }
+            Ends { agent: false, .. } => self.prompt_ended(ending, out),
+        }
     }
 
-    /// Ends a turn for which the agent sends no result, because it dropped the prompt or answered it in an earlier
-    /// agent instance.
-    pub(super) fn ended_without_result(&mut self, outcome: Outcome, out: &mut Decoded) {
-        let error = (outcome == Outcome::Failed).then(|| TurnError {
-            code: "agent_error".into(),
-            detail: "The agent has been given this message before and does not answer it again.".into(),
-        });
-        self.turn_ended(AgentEvent::TurnEnded { outcome, error, usage: None, cost: None }, out);
+    /// Handles a result that ends no turn. What it says beyond the turns is told, once.
+    fn result_of_no_turn(&mut self, result: &TurnResult, out: &mut Decoded) {
+        let said = result.result.as_deref().filter(|text| !text.is_empty() && !self.state.spoke);
+        if let Some(text) = said {
+            let (level, code) = (NoticeLevel::Info, "last_words".into());
+            out.events.push(AgentEvent::Notice { level, code, text: text.into(), data: None });
+        }
+        self.state.spoke = false;
+        self.passed_by(out);
+        out.alive();
     }
 
-    fn turn_ended(&mut self, ended: AgentEvent, out: &mut Decoded) {
-        self.state.turn = None;
-        self.state.cancel = Cancel::None;
-        self.state.pending.clear();
-        out.turn_ended = true;
-        out.events.push(ended);
-    }
-
-    /// Sends the text of a turn that had no other text.
-    fn last_words(&mut self, result: &TurnResult, outcome: Outcome, out: &mut Decoded) {
-        let spoke = std::mem::take(&mut self.state.spoke);
+    /// Sends the text of a turn that had no other text. Returns whether the turn had any.
+    fn last_words(&mut self, result: &TurnResult, out: &mut Decoded) -> bool {
+        if self.state.spoke {
+            return true;
+        }
         let synthetic = self.state.synthetic.take();
-        if spoke || outcome != Outcome::Completed {
-            return;
-        }
         let text = result.result.clone().filter(|text| !text.is_empty()).or(synthetic);
-        if let Some(text) = text.filter(|text| !text.is_empty()) {
-            out.events.push(AgentEvent::Message { text });
-        }
+        let text = text.filter(|text| !text.is_empty());
+        let any = text.is_some();
+        out.events.extend(text.map(|text| AgentEvent::Message { text }));
+        any
     }
 
-    /// Whether the result is for the prompt that was sent last. The agent may also run turns of its own.
-    fn is_ours(&self, result: &TurnResult) -> bool {
-        let Some(turn) = &self.state.turn else { return true };
-        match &result.user_message_uuids {
-            Some(uuids) if !uuids.is_empty() => uuids.contains(&turn.uuid),
-            _ => !turn.queued,
+    /// Says that a turn ended without a word: with a notice if the agent did something, otherwise as an error.
+    fn wordless(&self, result: &TurnResult, out: &mut Decoded) -> (Outcome, Option<TurnError>) {
+        let is_command = result.num_turns == Some(0);
+        if self.state.worked || is_command {
+            let (level, code) = (NoticeLevel::Info, "other".into());
+            let text = "The agent ended its turn without a word.".into();
+            out.events.push(AgentEvent::Notice { level, code, text, data: None });
+            return (Outcome::Completed, None);
         }
-    }
-
-    fn outcome(&self, result: &TurnResult) -> Outcome {
-        let reason = result.terminal_reason.as_deref();
-        // Some versions of the agent set only one of the two.
-        let failed = result.is_error == Some(true) || result.subtype.starts_with("error");
-        let aborted = match reason {
-            Some(reason) => reason.starts_with("aborted"),
-            None => self.state.cancel != Cancel::None && failed,
+        let detail = match result.stop_reason.as_deref() {
+            Some("refusal") => "The model declined to answer.",
+            Some("max_tokens") => "The model reached its limit of output before it said a word.",
+            Some("model_context_window_exceeded") => CONTEXT,
+            _ => "The agent ended its turn without an answer.",
         };
-        match failed {
-            _ if aborted => Outcome::Cancelled,
-            true => Outcome::Failed,
-            false => Outcome::Completed,
-        }
+        (Outcome::Failed, Some(TurnError { code: "no_answer".into(), detail: detail.into() }))
     }
 
     /// The cost of this turn: reported by newer versions of the agent, otherwise the growth of the session's total.
@@ -127,28 +140,51 @@ fn usage(result: &TurnResult) -> Option<Usage> {
     })
 }
 
+/// The outcome from what the result says and whether the turn was to be stopped. Versions of the agent set different
+/// members.
+fn outcome(result: &TurnResult, cancelled: bool) -> Outcome {
+    let reason = result.terminal_reason.as_deref().unwrap_or_default();
+    let is_error = result.is_error == Some(true) || result.subtype.starts_with("error");
+    let stopped_short = limit(result).is_some() || FAILURES.contains(&reason);
+    if reason.starts_with("aborted") || cancelled && is_error && !stopped_short {
+        Outcome::Cancelled
+    } else if is_error || stopped_short {
+        Outcome::Failed
+    } else {
+        Outcome::Completed
+    }
+}
+
 fn error(result: &TurnResult) -> TurnError {
-    let code = match (result.terminal_reason.as_deref(), result.subtype.as_str()) {
-        (Some("api_error"), _) => "agent_api_error",
-        (_, subtype) if subtype.starts_with("error_max") => "agent_limit",
-        _ => "agent_error",
-    };
+    if let Some(detail) = limit(result) {
+        return TurnError { code: "agent_limit".into(), detail };
+    }
+    let is_api = result.terminal_reason.as_deref() == Some("api_error");
+    let code = if is_api { "agent_api_error" } else { "agent_error" };
     if needs_sign_in(result) {
         return TurnError { code: code.into(), detail: SIGN_IN.into() };
     }
-    let errors = result.errors.as_deref().unwrap_or_default();
-    let said = result.result.as_deref().filter(|text| !text.is_empty());
-    let said = said.or(errors.first().map(String::as_str)).map(sentence);
-    let detail = said.filter(|text| !text.is_empty()).or_else(|| limit(result));
+    let errors = result.errors.iter().flatten().map(String::as_str);
+    let mut said = result.result.as_deref().into_iter().chain(errors);
+    // Diagnostics of the agent's own program say nothing to people.
+    let said = said.find(|text| !text.is_empty() && !text.contains("_diagnostic] ")).map(sentence);
+    let detail = said.filter(|text| !text.is_empty());
     TurnError { code: code.into(), detail: detail.unwrap_or_else(|| "The agent reported an error.".into()) }
 }
 
 /// The sentence that names the limit at which the agent stopped.
 fn limit(result: &TurnResult) -> Option<String> {
     let steps = result.num_turns.map(|steps| format!(", after {steps}")).unwrap_or_default();
-    Some(match result.subtype.strip_prefix("error_max_")? {
-        "turns" => format!("The agent stopped at its limit of steps{steps}."),
-        "budget_usd" => "The agent stopped at its limit of cost.".into(),
-        other => format!("The agent stopped at its limit of {}.", sentence(&other.replace('_', " "))),
+    let reason = result.terminal_reason.as_deref().unwrap_or_default();
+    Some(match (result.subtype.strip_prefix("error_max_"), reason) {
+        (Some("turns"), _) | (None, "max_turns") => {
+            format!("The agent stopped at its limit of steps{steps}.")
+        }
+        (Some("budget_usd"), _) => "The agent stopped at its limit of cost.".into(),
+        (Some(other), _) => {
+            format!("The agent stopped at its limit of {}.", sentence(&other.replace('_', " ")))
+        }
+        (None, "prompt_too_long" | "blocking_limit") => CONTEXT.into(),
+        (None, _) => return None,
     })
 }

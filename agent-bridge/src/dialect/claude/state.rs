@@ -1,11 +1,12 @@
 //! What the codec carries from one record to the next.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
+use switchboard_core::wire::{TaskKind, TurnReason};
 
 use super::{
     blocks::{OpenMessage, Streamed},
@@ -48,11 +49,23 @@ pub(super) struct State {
     pub(super) synthetic: Option<String>,
     /// Whether this turn had any text.
     pub(super) spoke: bool,
+    /// Whether a tool was used in this turn.
+    pub(super) worked: bool,
     pub(super) turn: Option<Prompted>,
+    /// The progress of the cancellation of the prompt's turn.
     pub(super) cancel: Cancel,
     pub(super) told: Told,
     /// Tool uses of this turn whose end has been sent as an event, with the id of the message that began each.
     pub(super) ended_uses: BTreeMap<String, String>,
+    /// The turn that the agent began by itself, while it is open.
+    pub(super) agent_turn: Option<OwnTurn>,
+    /// What the agent's next own turn will have been begun for, as far as it was reported.
+    pub(super) cause: Option<TurnReason>,
+    pub(super) reports: Reports,
+    /// Background work, and subagents that a tool use waits for, by their task id.
+    pub(super) tasks: BTreeMap<String, Work>,
+    /// Ids of background work whose end was told.
+    pub(super) ended_tasks: BTreeSet<String>,
 }
 
 /// A running tool use.
@@ -65,12 +78,77 @@ pub(super) struct Tool {
     pub(super) message: String,
 }
 
-/// The prompt that was sent last.
+/// The prompt that was sent last, while its turn is open.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Prompted {
     pub(super) uuid: String,
-    /// Whether the agent reported that the prompt waits behind a turn that the agent began by itself.
-    pub(super) queued: bool,
+    #[serde(default)]
+    pub(super) phase: PromptPhase,
+    /// Whether the agent reported that it is done with the prompt, before the result.
+    #[serde(default)]
+    pub(super) done: bool,
+}
+
+/// How far the agent is with a prompt.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum PromptPhase {
+    /// Written to the agent, which has not reported it.
+    Written,
+    /// The agent reported that the prompt waits.
+    Queued,
+    /// The agent works on the prompt. Checkpoints of earlier versions do not have the phase.
+    #[default]
+    Begun,
+    /// The agent took the prompt into the turn that it had begun by itself.
+    Folded,
+}
+
+/// A turn that the agent began by itself.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct OwnTurn {
+    /// Whether an interrupt was sent to stop the turn.
+    pub(super) cancelled: bool,
+}
+
+/// What the agent reports about the beginnings of turns; versions differ.
+#[derive(Debug, Default, Clone, Copy, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Reports {
+    /// A record has said that a turn begins. The first prompt of an agent that never says so begins with any record.
+    pub(super) beginnings: bool,
+    /// A record has said that a prompt is queued, started or completed.
+    pub(super) lifecycle: bool,
+    /// A record at the beginning of a turn has named the turn's prompts.
+    pub(super) prompts: bool,
+}
+
+impl Prompted {
+    pub(super) fn new(uuid: String) -> Self {
+        Self { uuid, phase: PromptPhase::Written, done: false }
+    }
+}
+
+/// Work that the agent reported and that has not ended.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Work {
+    pub(super) kind: TaskKind,
+    pub(super) title: String,
+    /// The tool use that began the work, if it is known.
+    pub(super) call_id: Option<String>,
+    pub(super) stage: Stage,
+    /// Whether a list of background work has named it.
+    pub(super) listed: bool,
+}
+
+/// How the work is run, and what was said of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Stage {
+    /// A tool use waits for the work, so the work is no background task.
+    Foreground,
+    /// A list has named the work. The event is sent with the next record, which often says more.
+    Listed,
+    /// The beginning was sent as an event.
+    Begun,
 }
 
 /// Progress of a cancellation.

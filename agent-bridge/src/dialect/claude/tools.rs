@@ -55,6 +55,7 @@ impl ClaudeCodec {
         if is_repeat || self.state.tools.len() >= TOOLS {
             return;
         }
+        self.state.worked = true;
         let edit = Edit::of(name, &arguments);
         self.state.tools.insert(key, Tool { name: name.into(), edit, message: place.message.into() });
         out.events.push(AgentEvent::ToolStarted {
@@ -68,7 +69,7 @@ impl ClaudeCodec {
 
     /// The key of the running use with this id. A permission request does not say which subagent makes the use, and
     /// the use that it begins has no message.
-    fn running_use(&self, place: UsedIn<'_>, id: &str) -> Option<String> {
+    pub(super) fn running_use(&self, place: UsedIn<'_>, id: &str) -> Option<String> {
         let key = place.key(id);
         if self.state.tools.contains_key(&key) {
             return Some(key);
@@ -122,6 +123,7 @@ impl ClaudeCodec {
     ) -> Option<Tool> {
         let key = self.running_use(place, id)?;
         let tool = self.state.tools.remove(&key)?;
+        self.at_work(out);
         if self.state.ended_uses.len() < TOOLS {
             self.state.ended_uses.insert(key, tool.message.clone());
         }

@@ -209,7 +209,23 @@ fn a_failed_edit_changed_nothing() {
 #[test]
 fn results_are_judged_by_error_and_reason() {
     for (result, expected) in [
-        (r#"{"type":"result","is_error":false,"terminal_reason":"completed"}"#, "turn_ended Completed"),
+        (
+            r#"{"type":"result","is_error":false,"terminal_reason":"completed"}"#,
+            "turn_ended Failed no_answer: The agent ended its turn without an answer.",
+        ),
+        (
+            r#"{"type":"result","is_error":false,"stop_reason":"refusal"}"#,
+            "turn_ended Failed no_answer: The model declined to answer.",
+        ),
+        (
+            r#"{"type":"result","is_error":true,"terminal_reason":"prompt_too_long","result":"Prompt is too long"}"#,
+            "turn_ended Failed agent_limit: The conversation no longer fits the model's context: shorten it with \
+             /compact, or begin a new chat.",
+        ),
+        (
+            r#"{"type":"result","subtype":"error_during_execution","is_error":true,"errors":["[some_diagnostic] x"]}"#,
+            "turn_ended Failed agent_error: The agent reported an error.",
+        ),
         (r#"{"is_error":true,"terminal_reason":"aborted_tools","type":"result"}"#, "turn_ended Cancelled"),
         (
             r#"{"type":"result","subtype":"success","is_error":true,"terminal_reason":"api_error","result":"API Error: 500"}"#,
@@ -239,7 +255,10 @@ fn results_are_judged_by_error_and_reason() {
             r#"{"type":"result","subtype":"error_new"}"#,
             "turn_ended Failed agent_error: The agent reported an error.",
         ),
-        (r#"{"type":"result","is_error":"odd","usage":7,"total_cost_usd":"x"}"#, "turn_ended Completed"),
+        (
+            r#"{"type":"result","is_error":"odd","usage":7,"total_cost_usd":"x"}"#,
+            "turn_ended Failed no_answer: The agent ended its turn without an answer.",
+        ),
     ] {
         assert_eq!(said(&[result]), [expected, "(turn ended)"], "{result}");
     }
@@ -256,7 +275,8 @@ fn an_answer_that_was_not_streamed_is_given_once() {
 
 #[test]
 fn cost_is_what_the_session_grew_by() {
-    let result = |usd: &str| format!(r#"{{"type":"result","is_error":false,"total_cost_usd":{usd}}}"#);
+    let result =
+        |usd: &str| format!(r#"{{"type":"result","is_error":false,"result":"x","total_cost_usd":{usd}}}"#);
     let said = said(&[&result("0.5"), &result("0.75"), &result("0.7")]);
     let costs: Vec<&String> = said.iter().filter(|line| line.starts_with("turn_ended")).collect();
     assert_eq!(
@@ -343,8 +363,8 @@ fn half_of_a_surrogate_pair_costs_one_character() {
 
 #[test]
 fn other_text_on_a_line_costs_no_event() {
-    let result = r#"{"type":"result","is_error":false,"terminal_reason":"completed"}"#;
-    let ended = ["turn_ended Completed", "(turn ended)"];
+    let result = r#"{"type":"result","is_error":false,"result":"x","terminal_reason":"completed"}"#;
+    let ended = ["message \"x\"", "turn_ended Completed", "(turn ended)"];
     for (before, after) in [
         ("npm notice ", ""),
         ("[1]", ""),

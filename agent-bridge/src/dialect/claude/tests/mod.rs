@@ -1,19 +1,22 @@
 //! Tests of the codec: each recording as a snapshot, and cases that do not occur in the recordings.
 
 mod cases;
+mod checker;
 mod commands;
 mod forms;
 mod fuzz;
 mod identity;
 mod mutations;
+mod recordings;
 mod render;
 mod saying;
+mod tasks;
 mod text;
+mod turns;
 
 use std::path::Path;
 
-use serde_json::Value;
-use switchboard_core::agent::AgentCommand;
+use switchboard_core::{agent::AgentCommand, ids::TurnId};
 
 use self::render::render;
 use super::ClaudeCodec;
@@ -35,57 +38,16 @@ fn sent(codec: &mut ClaudeCodec, command: &AgentCommand) -> Option<Vec<u8>> {
     Some(line)
 }
 
-/// The agent's lines in a recording; one list per agent process.
-fn lives(recording: &str) -> Vec<Vec<String>> {
-    let mut lives = Vec::new();
-    for entry in recording.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
-        match entry["dir"].as_str().unwrap() {
-            "note" if entry["msg"]["what"] == "spawn" => lives.push(Vec::new()),
-            "out" => {
-                let line = entry.get("line").and_then(Value::as_str).map(str::to_owned);
-                lives.last_mut().unwrap().push(line.unwrap_or_else(|| entry["msg"].to_string()));
-            }
-            _ => {}
-        }
-    }
-    lives
-}
-
+/// Decodes lines as answers to prompts: a prompt is delivered whenever none is open.
 fn decode(codec: &mut ClaudeCodec, lines: &[String]) -> String {
     let mut shown = String::new();
     for (index, line) in lines.iter().enumerate() {
+        if codec.state.turn.is_none() {
+            codec.prompted(&TurnId::parse(&format!("turn-{index}")).unwrap());
+        }
         let mut out = Decoded::default();
         codec.decode(index as u64 + 1, line.as_bytes(), &mut out);
         shown.push_str(&render(index + 1, &out));
-    }
-    shown
-}
-
-#[test]
-fn recordings() {
-    insta::glob!("../../../..", "fixtures/claude/*.jsonl", |path| {
-        let recording = std::fs::read_to_string(path).unwrap();
-        let lives: Vec<String> = lives(&recording)
-            .iter()
-            .map(|lines| {
-                let shown = decode(&mut codec(), lines);
-                assert_eq!(shown, with_checkpoints(lines), "a checkpoint anywhere changes nothing");
-                shown
-            })
-            .collect();
-        insta::assert_snapshot!(lives.join("----\n"));
-    });
-}
-
-/// Decodes with a codec that is restored from its checkpoint after every line.
-fn with_checkpoints(lines: &[String]) -> String {
-    let mut codec = codec();
-    let mut shown = String::new();
-    for (index, line) in lines.iter().enumerate() {
-        let mut out = Decoded::default();
-        codec.decode(index as u64 + 1, line.as_bytes(), &mut out);
-        shown.push_str(&render(index + 1, &out));
-        codec = ClaudeCodec::restore(Path::new("/workspace"), &codec.checkpoint()).unwrap();
     }
     shown
 }

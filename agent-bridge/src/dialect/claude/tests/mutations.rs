@@ -4,7 +4,7 @@ use std::{path::Path, sync::LazyLock};
 
 use proptest::prelude::*;
 
-use super::{codec, lives};
+use super::{codec, recordings};
 use crate::dialect::{Codec as _, Decoded, claude::ClaudeCodec};
 
 static LINES: LazyLock<Vec<String>> = LazyLock::new(|| {
@@ -12,7 +12,7 @@ static LINES: LazyLock<Vec<String>> = LazyLock::new(|| {
     let mut paths: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     let recordings = paths.iter().map(|path| std::fs::read_to_string(path).unwrap());
-    recordings.flat_map(|recording| lives(&recording).concat()).collect()
+    recordings.flat_map(|recording| recordings::lines(&recording)).collect()
 });
 
 #[derive(Debug, Clone)]

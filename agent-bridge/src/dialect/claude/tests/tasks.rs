@@ -1,0 +1,118 @@
+//! Background work: each piece begins and ends once.
+
+use serde_json::{Value, json};
+
+use super::{codec, decode};
+
+/// Decodes lines and renders the tasks and notices.
+fn told(lines: &[Value]) -> Vec<String> {
+    let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
+    let shown = decode(&mut codec(), &lines);
+    let told = shown.lines().map(|line| line[4..].to_owned());
+    told.filter(|line| line.starts_with("task ") || line.starts_with("notice ")).collect()
+}
+
+fn system(subtype: &str, more: &Value) -> Value {
+    let mut line = json!({"type": "system", "subtype": subtype});
+    line.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    line
+}
+
+fn listed(ids: &[&str]) -> Value {
+    let tasks: Vec<Value> = ids
+        .iter()
+        .map(|id| json!({"task_id": id, "task_type": "local_bash", "description": "make all"}))
+        .collect();
+    system("background_tasks_changed", &json!({"tasks": tasks}))
+}
+
+fn started(task_type: &str, more: &Value) -> Value {
+    let mut line = system(
+        "task_started",
+        &json!({"task_id": "b1", "task_type": task_type, "description": "make all", "tool_use_id": "u1"}),
+    );
+    line.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    line
+}
+
+fn notified(status: &str) -> Value {
+    system("task_notification", &json!({"task_id": "b1", "status": status, "tool_use_id": "u1"}))
+}
+
+fn updated(patch: &Value) -> Value {
+    system("task_updated", &json!({"task_id": "b1", "patch": patch}))
+}
+
+#[test]
+fn a_task_begins_and_ends_once() {
+    let (begun, other) = (r#"task b1 Shell "make all" Running "u1""#, system("status", &json!({})));
+    for (status, ended) in [("completed", "Completed"), ("failed", "Failed"), ("killed", "Stopped")] {
+        let ended = format!(r#"task b1 Shell "make all" {ended} "u1""#);
+        let lines = [
+            listed(&["b1"]),
+            started("local_bash", &json!({"is_backgrounded": true})),
+            listed(&["b1"]),
+            system("task_progress", &json!({"task_id": "b1", "description": "still"})),
+            updated(&json!({"status": status})),
+            notified(status),
+            listed(&[]),
+            notified(status),
+        ];
+        assert_eq!(told(&lines), [begun, &ended]);
+        assert_eq!(told(&[&lines[1..4], &lines[5..]].concat()), [begun, &ended], "{status}");
+    }
+    // What the list alone says.
+    assert_eq!(told(&[listed(&["b1"])]), [""; 0], "more may follow at once");
+    let (begun, stopped) = (r#"task b1 Shell "make all" Running"#, r#"task b1 Shell "make all" Stopped"#);
+    assert_eq!(told(&[listed(&["b1"]), other, listed(&[])]), [begun, stopped]);
+    assert_eq!(told(&[listed(&["b1"]), listed(&[])]), [begun, stopped]);
+}
+
+#[test]
+fn kinds_of_work() {
+    for (task_type, tool, kind) in [
+        ("local_bash", "Bash", "Shell"),
+        ("local_agent", "Agent", "Agent"),
+        ("local_bash", "Monitor", "Monitor"),
+        ("cron", "CronCreate", "Schedule"),
+        ("new_kind", "Other", "Other"),
+    ] {
+        let content = [json!({"type": "tool_use", "id": "u1", "name": tool, "input": {}})];
+        let lines =
+            [json!({"type": "assistant", "message": {"content": content}}), started(task_type, &json!({}))];
+        assert_eq!(told(&lines), [format!(r#"task b1 {kind} "make all" Running "u1""#)]);
+    }
+}
+
+#[test]
+fn work_that_a_tool_use_waits_for_is_no_background_work() {
+    let foreground = started("local_agent", &json!({"is_backgrounded": false}));
+    let lines = [foreground.clone(), updated(&json!({"status": "completed"})), notified("completed")];
+    assert_eq!(told(&lines), [""; 0]);
+    let lines = [foreground, updated(&json!({"is_backgrounded": true})), notified("stopped")];
+    let (begun, ended) =
+        (r#"task b1 Agent "make all" Running "u1""#, r#"task b1 Agent "make all" Stopped "u1""#);
+    assert_eq!(told(&lines), [begun, ended]);
+}
+
+#[test]
+fn work_that_did_not_outlive_its_agent_is_told() {
+    let told_of = |status: &str, more: &str| {
+        let text = format!(
+            "<task-notification><task-id>b1</task-id><status>{status}</status>{more}</task-notification>"
+        );
+        json!({"type": "user", "message": {"content": text}, "origin": {"kind": "task-notification"}})
+    };
+    let lost = r#"notice Warning other "Background work ended together with an earlier process of the agent"#;
+    let summary = "<summary>make all</summary>";
+    assert_eq!(
+        told(&[told_of("failed", summary), told_of("failed", summary)]),
+        [format!(r#"{lost}: make all.""#)]
+    );
+    assert_eq!(told(&[told_of("killed", "")]), [format!(r#"{lost}.""#)]);
+    assert_eq!(told(&[told_of("completed", summary)]), [""; 0]);
+    let known = [started("local_bash", &json!({})), told_of("failed", summary), notified("failed")];
+    let (begun, ended) =
+        (r#"task b1 Shell "make all" Running "u1""#, r#"task b1 Shell "make all" Failed "u1""#);
+    assert_eq!(told(&known), [begun, ended]);
+}

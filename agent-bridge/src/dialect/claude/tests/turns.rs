@@ -1,0 +1,377 @@
+//! Whose turn a record belongs to, and which turns a result ends.
+
+use serde_json::json;
+use switchboard_core::ids::TurnId;
+
+use super::{codec, render::render};
+use crate::dialect::{Codec as _, Decoded, Delivered, claude::ClaudeCodec};
+
+/// A conversation: the codec, and all that it gave.
+struct Talk {
+    codec: ClaudeCodec,
+    position: usize,
+    shown: Vec<String>,
+}
+
+impl Talk {
+    fn new() -> Self {
+        Self { codec: codec(), position: 0, shown: Vec::new() }
+    }
+
+    /// Delivers a prompt. Returns its id at the agent.
+    fn prompt(&mut self, turn_id: &str) -> String {
+        self.codec.delivered(Delivered::Prompt(&TurnId::parse(turn_id).unwrap()));
+        self.codec.state.turn.as_ref().unwrap().uuid.clone()
+    }
+
+    fn says(&mut self, line: impl AsRef<str>) {
+        self.position += 1;
+        let mut out = Decoded::default();
+        self.codec.decode(self.position as u64, line.as_ref().as_bytes(), &mut out);
+        let shown = render(self.position, &out);
+        let shown = shown.lines().map(|line| line[4..].to_owned()).filter(|line| line != ".");
+        self.shown.extend(shown);
+    }
+
+    /// What came since the last call.
+    #[track_caller]
+    fn gave(&mut self, expected: &[&str]) {
+        assert_eq!(std::mem::take(&mut self.shown), expected);
+    }
+}
+
+const INIT: &str = r#"{"type":"system","subtype":"init"}"#;
+const NOTIFICATION: &str =
+    r#"{"type":"system","subtype":"task_notification","task_id":"b1","status":"completed"}"#;
+
+fn begins(uuid: &str) -> String {
+    json!({"type": "system", "subtype": "init", "user_message_uuids": [uuid]}).to_string()
+}
+
+fn lifecycle(uuid: &str, state: &str) -> String {
+    json!({"type": "command_lifecycle", "command_uuid": uuid, "state": state}).to_string()
+}
+
+fn text(text: &str) -> String {
+    let content = [json!({"type": "text", "text": text})];
+    json!({"type": "assistant", "message": {"id": "m", "content": content}}).to_string()
+}
+
+fn tool(id: &str) -> String {
+    let content = [json!({"type": "tool_use", "id": id, "name": "Bash", "input": {}})];
+    json!({"type": "assistant", "message": {"id": "m", "content": content}}).to_string()
+}
+
+fn result(text: &str, more: &serde_json::Value) -> String {
+    let mut result = json!({"type": "result", "subtype": "success", "is_error": false, "num_turns": 1,
+        "terminal_reason": "completed", "result": text});
+    result.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    result.to_string()
+}
+
+fn own_result(text: &str) -> String {
+    result(text, &json!({"origin": {"kind": "task-notification"}}))
+}
+
+fn answer_to(uuid: &str, text: &str) -> String {
+    result(text, &json!({"user_message_uuids": [uuid]}))
+}
+
+fn old_result(text: &str) -> String {
+    result(text, &json!({}))
+}
+
+const ENDED: [&str; 2] = ["turn_ended Completed", "(turn ended)"];
+
+/// Case `notif-first`: the result of a turn of the agent's own comes before the prompt's.
+#[test]
+fn a_result_with_an_origin_does_not_end_a_prompt() {
+    let mut talk = Talk::new();
+    talk.prompt("t-1");
+    talk.says(INIT);
+    talk.says(
+        json!({"type": "user", "origin": {"kind": "task-notification"},
+        "message": {"content": "<task-notification></task-notification>"}})
+        .to_string(),
+    );
+    talk.says(own_result(""));
+    talk.gave(&[]);
+    talk.says(INIT);
+    talk.says(text("The real answer."));
+    talk.says(old_result("The real answer."));
+    talk.gave(&[r#"message "The real answer.""#, ENDED[0], ENDED[1]]);
+}
+
+/// Case `late-second-result`: a second result comes when the next prompt has been written, and not begun.
+#[test]
+fn a_late_result_does_not_end_the_next_prompt() {
+    for late in
+        [own_result("First answer."), old_result("First answer."), answer_to("another", "First answer.")]
+    {
+        let mut talk = Talk::new();
+        talk.prompt("t-1");
+        talk.says(INIT);
+        talk.says(text("First answer."));
+        talk.says(old_result("First answer."));
+        talk.gave(&[r#"message "First answer.""#, ENDED[0], ENDED[1]]);
+        talk.prompt("t-2");
+        talk.says(&late);
+        talk.gave(&[r#"notice Info last_words "First answer.""#]);
+        talk.says(INIT);
+        talk.says(text("Second answer."));
+        talk.says(old_result("Second answer."));
+        talk.gave(&[r#"message "Second answer.""#, ENDED[0], ENDED[1]]);
+    }
+}
+
+/// Cases `autonomous` and `autonomous-stream`.
+#[test]
+fn the_agent_begins_a_turn_by_itself() {
+    let mut talk = Talk::new();
+    talk.prompt("t-1");
+    talk.says(INIT);
+    talk.says(text("Started."));
+    talk.says(old_result("Started."));
+    talk.gave(&[r#"message "Started.""#, ENDED[0], ENDED[1]]);
+    talk.says(NOTIFICATION);
+    talk.gave(&[]);
+    talk.says(INIT);
+    talk.gave(&["agent_turn Background"]);
+    let event = |event: serde_json::Value| json!({"type": "stream_event", "event": event}).to_string();
+    talk.says(event(json!({"type": "message_start", "message": {"id": "m"}})));
+    talk.says(event(
+        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+    ));
+    let delta = |text: &str| json!({"type": "text_delta", "text": text});
+    for piece in ["The build", " passed."] {
+        talk.says(event(json!({"type": "content_block_delta", "index": 0, "delta": delta(piece)})));
+    }
+    talk.says(text("The build passed."));
+    talk.says(event(json!({"type": "content_block_stop", "index": 0})));
+    talk.says(event(json!({"type": "message_stop"})));
+    talk.says(tool("u1"));
+    let content = [json!({"type": "tool_result", "tool_use_id": "u1", "content": "a.txt"})];
+    talk.says(json!({"type": "user", "message": {"content": content}}).to_string());
+    talk.says(own_result("x"));
+    talk.gave(&[
+        r#"text 1-7 "The build""#,
+        r#"text 1-7 " passed.""#,
+        "text_end 1-7",
+        "tool u1 Bash {}",
+        r#"tool_end u1 Bash Ok("a.txt")"#,
+        "agent_turn_ended Completed",
+    ]);
+}
+
+/// Case `autonomous-perm`.
+#[test]
+fn a_request_may_begin_a_turn_of_the_agents() {
+    let ask = r#"{"type":"control_request","request_id":"r1","request":{"subtype":"can_use_tool","tool_name":"Bash","input":{},"tool_use_id":"u9"}}"#;
+    for first in [INIT, ask] {
+        let mut talk = Talk::new();
+        talk.prompt("t-1");
+        talk.says(INIT);
+        talk.says(old_result("Started."));
+        talk.gave(&[r#"message "Started.""#, ENDED[0], ENDED[1]]);
+        talk.says(first);
+        if first == INIT {
+            talk.says(ask);
+        }
+        let request = format!(r#"permission 1-{} Bash {{}} "u9""#, talk.position);
+        talk.gave(&["agent_turn Other", "tool u9 Bash {}", &request]);
+        talk.says(own_result("Removed it."));
+        talk.gave(&[r#"message "Removed it.""#, "agent_turn_ended Completed"]);
+    }
+}
+
+#[test]
+fn a_prompt_that_waits_is_answered_after_the_agents_turn() {
+    let mut talk = Talk::new();
+    talk.says(INIT);
+    let uuid = talk.prompt("t-1");
+    talk.says(lifecycle(&uuid, "queued"));
+    talk.says(text("by itself"));
+    talk.says(own_result("by itself"));
+    talk.gave(&["agent_turn Other", r#"message "by itself""#, "agent_turn_ended Completed"]);
+    talk.says(lifecycle(&uuid, "started"));
+    talk.says(begins(&uuid));
+    talk.says(text("the answer"));
+    talk.says(answer_to(&uuid, "the answer"));
+    talk.gave(&[r#"message "the answer""#, ENDED[0], ENDED[1]]);
+    talk.says(lifecycle(&uuid, "completed"));
+    talk.gave(&[]);
+}
+
+#[test]
+fn a_prompt_that_begins_ends_the_agents_turn_first() {
+    for started in [true, false] {
+        let mut talk = Talk::new();
+        talk.says(INIT);
+        let uuid = talk.prompt("t-1");
+        if started {
+            talk.says(lifecycle(&uuid, "started"));
+        }
+        talk.gave(&["agent_turn Other"]);
+        talk.says(begins(&uuid));
+        talk.gave(&["agent_turn_ended Completed"]);
+        talk.says(text("the answer"));
+        talk.says(answer_to(&uuid, "the answer"));
+        talk.gave(&[r#"message "the answer""#, ENDED[0], ENDED[1]]);
+    }
+}
+
+#[test]
+fn a_folded_prompt_ends_with_the_agents_turn() {
+    let folded = |result: fn(&str) -> String| {
+        let mut talk = Talk::new();
+        talk.says(INIT);
+        talk.gave(&["agent_turn Other"]);
+        let uuid = talk.prompt("t-1");
+        talk.says(lifecycle(&uuid, "started"));
+        talk.says(text("both"));
+        talk.says(lifecycle(&uuid, "completed"));
+        talk.gave(&[r#"message "both""#]);
+        talk.says(result(&uuid));
+        talk.shown
+    };
+    let both = |uuid: &str| {
+        let more = json!({"origin": {"kind": "task-notification"}, "user_message_uuids": [uuid],
+            "total_cost_usd": 0.5, "usage": {"input_tokens": 1, "output_tokens": 2}});
+        result("both", &more)
+    };
+    assert_eq!(
+        folded(both),
+        ["agent_turn_ended Completed in 1 out 2 cached 0+0 $0.50000", ENDED[0], ENDED[1]],
+        "tokens and cost count once"
+    );
+    let one = ["agent_turn_ended Completed", ENDED[0], ENDED[1]];
+    assert_eq!(folded(|_| own_result("both")), one, "the agent is done with the prompt");
+    assert_eq!(folded(|_| old_result("both")), one);
+}
+
+#[test]
+fn a_prompt_that_starts_as_the_agents_turn_ends_goes_on() {
+    let mut talk = Talk::new();
+    talk.says(INIT);
+    let uuid = talk.prompt("t-1");
+    talk.says(lifecycle(&uuid, "started"));
+    talk.says(own_result("by itself"));
+    talk.gave(&["agent_turn Other", r#"message "by itself""#, "agent_turn_ended Completed"]);
+    talk.says(text("the answer"));
+    talk.says(answer_to(&uuid, "the answer"));
+    talk.gave(&[r#"message "the answer""#, ENDED[0], ENDED[1]]);
+}
+
+#[test]
+fn a_prompt_that_is_done_waits_for_the_next_result() {
+    let mut talk = Talk::new();
+    let uuid = talk.prompt("t-1");
+    talk.says(lifecycle(&uuid, "started"));
+    talk.says(lifecycle(&uuid, "completed"));
+    talk.gave(&[]);
+    let mut answered =
+        Talk { codec: ClaudeCodec::restore("/".as_ref(), &talk.codec.checkpoint()).unwrap(), ..Talk::new() };
+    answered.says(answer_to(&uuid, "the answer"));
+    answered.gave(&[r#"message "the answer""#, ENDED[0], ENDED[1]]);
+    for next in [own_result("another"), INIT.into()] {
+        let codec = ClaudeCodec::restore("/".as_ref(), &talk.codec.checkpoint()).unwrap();
+        let mut unanswered = Talk { codec, ..Talk::new() };
+        unanswered.says(next);
+        let ended = "turn_ended Failed agent_error: The agent finished with this message and gave no answer.";
+        assert!(unanswered.shown.iter().any(|line| line == ended), "{:?}", unanswered.shown);
+    }
+}
+
+/// Case `stop-old`.
+#[test]
+fn a_stop_that_worked_is_a_cancellation() {
+    let stopped = r#"{"type":"result","subtype":"error_during_execution","is_error":false,"num_turns":1}"#;
+    let aborted = r#"{"type":"result","subtype":"error_during_execution","is_error":true,"terminal_reason":"aborted_streaming"}"#;
+    for result in [stopped, aborted] {
+        let mut talk = Talk::new();
+        talk.prompt("t-1");
+        talk.says(INIT);
+        talk.codec.delivered(Delivered::Cancel);
+        talk.says(result);
+        talk.gave(&["turn_ended Cancelled", "(turn ended)"]);
+        talk.says(INIT);
+        talk.codec.delivered(Delivered::CancelAgentTurn);
+        let uuid = talk.prompt("t-2");
+        talk.says(lifecycle(&uuid, "queued"));
+        talk.says(result);
+        talk.gave(&["agent_turn Other", "agent_turn_ended Cancelled"]);
+        talk.says(lifecycle(&uuid, "started"));
+        talk.says(answer_to(&uuid, "goes on"));
+        talk.gave(&[r#"message "goes on""#, ENDED[0], ENDED[1]]);
+    }
+}
+
+#[test]
+fn a_stop_that_came_too_late_changes_nothing() {
+    for (result, ended) in [
+        (old_result("done"), "turn_ended Completed"),
+        (
+            r#"{"type":"result","subtype":"success","is_error":true,"terminal_reason":"api_error","result":"down"}"#
+                .into(),
+            "turn_ended Failed agent_api_error: down",
+        ),
+        (
+            r#"{"type":"result","subtype":"error_max_turns","is_error":false}"#.into(),
+            "turn_ended Failed agent_limit: The agent stopped at its limit of steps.",
+        ),
+    ] {
+        let mut talk = Talk::new();
+        talk.prompt("t-1");
+        talk.says(INIT);
+        talk.codec.delivered(Delivered::Cancel);
+        talk.says(result);
+        assert!(talk.shown.iter().any(|line| line == ended), "{:?}", talk.shown);
+    }
+}
+
+/// Cases `max-turns` and `max-turns-error`.
+#[test]
+fn a_limit_of_steps_is_named() {
+    for more in [r#""is_error":false"#, r#""is_error":true,"terminal_reason":"max_turns""#] {
+        let mut talk = Talk::new();
+        talk.prompt("t-1");
+        talk.says(INIT);
+        talk.says(text("Working on it."));
+        talk.says(format!(
+            r#"{{"type":"result","subtype":"error_max_turns","num_turns":25,"errors":[],{more}}}"#
+        ));
+        talk.gave(&[
+            r#"message "Working on it.""#,
+            "turn_ended Failed agent_limit: The agent stopped at its limit of steps, after 25.",
+            "(turn ended)",
+        ]);
+    }
+}
+
+#[test]
+fn a_turn_without_a_word_says_so() {
+    let mut talk = Talk::new();
+    talk.prompt("t-1");
+    talk.says(INIT);
+    talk.says(old_result(""));
+    talk.gave(&["turn_ended Failed no_answer: The agent ended its turn without an answer.", "(turn ended)"]);
+    let silent = r#"notice Info other "The agent ended its turn without a word.""#;
+    talk.prompt("t-2");
+    talk.says(INIT);
+    talk.says(tool("u1"));
+    talk.says(old_result(""));
+    talk.gave(&["tool u1 Bash {}", silent, ENDED[0], ENDED[1]]);
+    talk.prompt("t-3");
+    talk.says(INIT);
+    talk.says(result("", &json!({"num_turns": 0})));
+    talk.gave(&[silent, ENDED[0], ENDED[1]]);
+}
+
+#[test]
+fn the_first_records_of_an_agent_that_reports_no_beginnings_are_the_prompts() {
+    let mut talk = Talk::new();
+    talk.prompt("t-1");
+    talk.says(text("the answer"));
+    talk.says(old_result("the answer"));
+    talk.gave(&[r#"message "the answer""#, ENDED[0], ENDED[1]]);
+}
