@@ -115,6 +115,33 @@ browserTest("a permission request is answered with the keyboard alone", async (u
   await page.locator("#composer:focus").waitFor();
 });
 
+browserTest("the agent goes on by itself after background work, and what it asks then is answered after a reload", async (user) => {
+  const page = await user.open({ chat: shared });
+  assert.equal(await waitForOutcome(await sendMessage(page, "background ask 1")), "completed");
+  await page.locator(".tasks [data-task]").waitFor();
+  await page.locator(".dock").getByText("In a turn that the agent began by itself").waitFor();
+  await page.locator(".tasks").waitFor({ state: "detached" });
+  const own = page.locator(".turn[data-origin=agent]").last();
+  await own.getByText("The agent went on by itself: background work ended.").waitFor();
+  const prompt = await sendMessage(page, "echo afterwards");
+  await prompt.getByText("Waits until the agent is done with what it began by itself").waitFor();
+  await page.reload();
+  await page.getByRole("button", { name: "Allow once" }).click();
+  assert.equal(await waitForOutcome(own), "completed");
+  assert.equal(await waitForOutcome(prompt), "completed");
+  assert.equal(await answerText(prompt), "afterwards");
+});
+
+browserTest("a turn that the agent began by itself is stopped", async (user) => {
+  const page = await user.open({ chat: shared });
+  await waitForOutcome(await sendMessage(page, "background ask 1"));
+  await page.locator(".dock").getByText("In a turn that the agent began by itself").waitFor();
+  const own = page.locator(".turn[data-origin=agent]").last();
+  await own.getByRole("button", { name: "Stop" }).click();
+  assert.equal(await waitForOutcome(own), "cancelled");
+  await page.locator(".dock").waitFor({ state: "detached" });
+});
+
 browserTest("questions are answered with options and with written text", async (user) => {
   const page = await user.open({ chat: shared });
   const turn = await sendMessage(page, "question");

@@ -301,6 +301,30 @@ fn a_person_is_told_that_there_is_no_room_and_gets_it_when_there_is() {
 }
 
 #[test]
+fn a_person_answers_and_stops_what_the_agent_does_by_itself() {
+    let gateway = Gateway::start_with(|command| {
+        command.args(["--agent", "demo"]);
+    });
+    let mut terminal = Terminal::open(&gateway);
+    terminal.wait_for("Connected to");
+    terminal.wait_for("> ");
+    terminal.write("background ask 1");
+    terminal.wait_for("[command: make release runs in the background]");
+    terminal.wait_for("[command: make release is done]");
+    terminal.wait_for("[the agent goes on by itself: background work ended]");
+    terminal.wait_for("In a turn that the agent began by itself:");
+    terminal.wait_for("Allow it this once?");
+    terminal.answer("Allow it this once?", "y", "[allowed]");
+    terminal.wait_for("\n> ");
+    terminal.write("background ask 1");
+    terminal.wait_for("In a turn that the agent began by itself:");
+    terminal.wait_for("Allow it this once?");
+    terminal.write("/stop");
+    terminal.wait_for("Stopped.");
+    terminal.wait_for("\n> ");
+}
+
+#[test]
 fn a_person_gives_leave_stops_a_turn_and_goes() {
     let gateway = Gateway::start_with(|command| {
         command.args(["--agent", "demo"]);
