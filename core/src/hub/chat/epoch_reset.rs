@@ -209,6 +209,7 @@ impl Chat {
             draft.changes.extend(self.agent.changes_since(None));
         }
         self.turns.append_work_again();
+        draft.changes.extend(self.turns.changed_work().map(|work| Change::OpenWork { work }));
         if let Some(turn_id) = running {
             self.log_prompt(draft, turn_id, record);
         }
