@@ -11,8 +11,12 @@ use crate::{rust, tools};
 /// The version of Claude Code whose dialect is recorded and tested. A change of the version needs new recordings.
 const CLAUDE_CODE: (&str, &str) = ("@anthropic-ai/claude-code", "2.1.329");
 
-/// The integration test of `agent-bridge` with Claude Code, and the variable that gives the test the executable's path.
+/// The integration tests with Claude Code, of `agent-bridge` and of `gateway`, and the variable that gives them the
+/// executable's path.
 const CLAUDE_TEST: (&str, &str) = ("claude_code", "SWITCHBOARD_TEST_CLAUDE");
+
+/// How many messages meet turns of the agent with `--nightly`.
+const NIGHTLY_RACES: (&str, &str) = ("SWITCHBOARD_CLAUDE_RACES", "1000");
 
 /// Runs the tests with Claude Code. The tests include a scripted model on loopback, so no account is needed.
 pub(crate) fn claude(session: &Session) -> Result<Verdict> {
@@ -29,7 +33,13 @@ pub(crate) fn claude(session: &Session) -> Result<Verdict> {
         }
     }
     let (test, variable) = CLAUDE_TEST;
-    rust::one_test(session, test).env(variable, executable).run(session.deadline())?;
+    let mut tests = rust::one_test(session, test).env(variable, executable);
+    if session.is_nightly() {
+        let (name, count) = NIGHTLY_RACES;
+        println!("{name}={count}");
+        tests = tests.env(name, count);
+    }
+    tests.run(session.deadline())?;
     Ok(Verdict::Passed)
 }
 
