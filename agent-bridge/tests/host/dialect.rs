@@ -1,12 +1,18 @@
 //! An agent of a dialect that neither the crate nor the host knows.
 
+use std::time::Duration;
+
 use libtest_mimic::Trial;
+use switchboard_agent_bridge::list_hosts;
 use switchboard_core::{agent::AgentEvent, wire::Outcome};
 
 use crate::{
     Fixture,
     gateway::{TestGateway, completed},
-    support::dialect::{WORDS, WORDS_AGENT},
+    support::{
+        dialect::{WORDS, WORDS_AGENT},
+        eventually,
+    },
     trial,
 };
 
@@ -25,6 +31,31 @@ pub(crate) fn trials() -> Vec<Trial> {
             let mut gateway = gateway.crash_and_adopt().await;
             gateway.cancel();
             assert_eq!(gateway.turn().await.end(), (Outcome::Cancelled, None));
+            assert_eq!(gateway.run_turn("and on").await.text(), "and on");
+            gateway.stop().await;
+        }),
+        trial("an_agent_that_works_by_itself_outlives_its_gateway", |fixture| async move {
+            let mut config = fixture.config(&["sh", "-c", WORDS_AGENT], WORDS);
+            (config.process.limits.host.grace_idle, config.process.limits.host.grace_turn) =
+                (Duration::from_millis(300), Duration::from_secs(600));
+            let mut gateway = TestGateway::start(config);
+            gateway.run_turn("work").await;
+            gateway.until(|event| matches!(event, AgentEvent::AgentTurnStarted { .. })).await;
+            // The host learns of the turn from a note, whose id begins with an `a`.
+            let is_noted = |file: std::fs::DirEntry| {
+                let bytes = std::fs::read(file.path()).unwrap_or_default();
+                String::from_utf8_lossy(&bytes).contains(r#""id":"a"#)
+            };
+            let files = || std::fs::read_dir(fixture.run_dir()).unwrap().flatten();
+            eventually("the host knows that the agent works", || files().any(is_noted)).await;
+            let crashed = gateway.crash().await;
+            // The grace time of an idle agent passes: the test is about a duration.
+            tokio::time::sleep(Duration::from_millis(900)).await;
+            assert!(list_hosts(&fixture.hosts).unwrap()[0].live);
+            let mut gateway = TestGateway::adopt(crashed);
+            gateway.cancel_agent_turn();
+            let ended = |event: &AgentEvent| matches!(event, AgentEvent::AgentTurnEnded { outcome, .. } if *outcome == Outcome::Cancelled);
+            gateway.until(ended).await;
             assert_eq!(gateway.run_turn("and on").await.text(), "and on");
             gateway.stop().await;
         }),

@@ -139,6 +139,12 @@ impl TestGateway {
         self.command(AgentCommand::Cancel { id, turn_id });
     }
 
+    /// Cancels the turn that the agent has begun by itself, under an id that only the gateway knows.
+    pub(crate) fn cancel_agent_turn(&mut self) {
+        let (id, turn_id) = (self.id(), new_turn_id());
+        self.command(AgentCommand::Cancel { id, turn_id });
+    }
+
     pub(crate) fn answer(&mut self, request_id: RequestId, answer: Answer) {
         let id = self.id();
         self.command(AgentCommand::Answer { id, request_id, answer });

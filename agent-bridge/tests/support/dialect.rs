@@ -10,20 +10,21 @@ use switchboard_agent_bridge::dialect::{
 };
 use switchboard_core::{
     agent::{AgentCommand, AgentEvent},
-    wire::Outcome,
+    wire::{Outcome, TurnReason},
 };
 
 pub(crate) const WORDS: &dyn Dialect = &Words;
 
 /// An agent that speaks the dialect, as a shell script. It repeats what is said, and does not end a turn that says
-/// `hang`. It knows the session `known` only.
+/// `hang`. After a turn that says `work` it works by itself. It knows the session `known` only.
 pub(crate) const WORDS_AGENT: &str = r#"
     while read -r word rest; do case "$word" in
         hello) echo who;;
         open) case "$rest" in new) echo opened fresh;; known) echo opened known;; *) echo unknown;; esac;;
         turn) turn=$rest;;
-        say) echo "text $turn $rest"; echo 'done another'; [ "$rest" = hang ] || echo "done $turn";;
-        stop) echo "done $rest";;
+        say) echo "text $turn $rest"; echo 'done another'; [ "$rest" = hang ] || echo "done $turn"
+            [ "$rest" != work ] || echo works;;
+        stop) [ "$rest" = work ] && echo rests || echo "done $rest";;
     esac; done"#;
 
 #[derive(Debug)]
@@ -48,7 +49,13 @@ impl Dialect for Words {
 
     fn codec(&self, conversation: &Conversation<'_>) -> Box<dyn Codec> {
         let session = conversation.session.unwrap_or("new").into();
-        Box::new(WordsCodec { prefix: conversation.prefix.into(), session, turn: None, cancelled: false })
+        Box::new(WordsCodec {
+            prefix: conversation.prefix.into(),
+            session,
+            turn: None,
+            cancelled: false,
+            works: false,
+        })
     }
 
     fn restore(&self, _: &Path, checkpoint: &str) -> Result<Box<dyn Codec>, CheckpointError> {
@@ -64,6 +71,8 @@ struct WordsCodec {
     /// The agent's id of the open turn.
     turn: Option<String>,
     cancelled: bool,
+    /// Whether the agent works by itself.
+    works: bool,
 }
 
 impl Codec for WordsCodec {
@@ -92,6 +101,15 @@ impl Codec for WordsCodec {
                 self.turn = None;
                 out.end_turn(if self.cancelled { Outcome::Cancelled } else { Outcome::Completed }, None);
             }
+            "works" => {
+                self.works = true;
+                out.begin_agent_turn(TurnReason::Background);
+            }
+            "rests" => {
+                self.works = false;
+                let outcome = if self.cancelled { Outcome::Cancelled } else { Outcome::Completed };
+                out.end_agent_turn(outcome.into());
+            }
             _ => out.alive(),
         }
     }
@@ -102,7 +120,8 @@ impl Codec for WordsCodec {
                 Encoded::lines([format!("turn {turn_id}"), format!("say {text}")])
             }
             AgentCommand::Cancel { .. } => {
-                Encoded::lines(self.turn.iter().map(|turn| format!("stop {turn}")))
+                let turns = self.turn.iter().map(String::as_str).chain(self.works.then_some("work"));
+                Encoded::lines(turns.map(|turn| format!("stop {turn}")))
             }
             AgentCommand::Answer { .. } => Encoded::Nothing,
         }
@@ -111,8 +130,8 @@ impl Codec for WordsCodec {
     fn delivered(&mut self, command: Delivered<'_>) {
         match command {
             Delivered::Prompt(turn) => (self.turn, self.cancelled) = (Some(turn.to_string()), false),
-            Delivered::Cancel => self.cancelled = true,
-            Delivered::CancelAgentTurn | Delivered::Answer(_) => {}
+            Delivered::Cancel | Delivered::CancelAgentTurn => self.cancelled = true,
+            Delivered::Answer(_) => {}
         }
     }
 
