@@ -21,7 +21,7 @@
 //! ```
 //!
 //! The last line lists the outputs. Generated ids are named in the order in which they appear: `E1` an epoch, `C1` a
-//! chat, `T1` a turn, `P1` the cursor of a page, `r1.E1` a request and `~4.E1` an agent's turn of that epoch; a client may use a name that it has
+//! chat, `T1` a turn, `P1` the cursor of a page, `r1.E1` a request of that epoch; a client may use a name that it has
 //! seen. Times are `~`.
 
 use std::{collections::BTreeMap, fmt::Write as _};
@@ -245,8 +245,6 @@ impl Names {
                 "epoch" => self.hide_value(tail, 'E', |_| true, &mut shown),
                 "before" => self.hide_value(tail, 'P', |_| true, &mut shown),
                 "chat_id" => self.hide_value(tail, 'C', made_up, &mut shown),
-                // The id of an agent's turn.
-                "turn_id" | "active_turn_id" if tail.starts_with("\"~") => self.hide_epoch(tail, &mut shown),
                 "turn_id" | "active_turn_id" => self.hide_value(tail, 'T', made_up, &mut shown),
                 "request_id" => self.hide_epoch(tail, &mut shown),
                 _ => tail,
@@ -273,7 +271,7 @@ impl Names {
         &value[end..]
     }
 
-    /// The id of a request, or of an agent's turn, ends with the epoch in which it was made.
+    /// The id of a request ends with the epoch in which it was opened.
     fn hide_epoch<'a>(&self, tail: &'a str, shown: &mut String) -> &'a str {
         let number = tail.find(['.', ',', '}']).filter(|at| tail[*at..].starts_with('.'));
         let Some((number, rest)) = number.map(|at| tail.split_at(at + 1)) else { return tail };
@@ -302,10 +300,6 @@ impl Names {
 
     /// The name of a turn: its id, unless the gateway generated the id.
     pub fn turn(&mut self, id: &str) -> String {
-        let of_agent = id.starts_with('~').then(|| id.split_once('.')).flatten();
-        if let Some((number, epoch)) = of_agent {
-            return format!("{number}.{}", self.names.get(epoch).map_or(epoch, String::as_str));
-        }
         if made_up(id) { self.name(id, 'T') } else { id.to_owned() }
     }
 
@@ -326,7 +320,9 @@ impl Names {
     }
 }
 
+/// Whether the gateway generated this id of a chat or turn. That of an agent's turn begins with `~`.
 fn made_up(id: &str) -> bool {
+    let id = id.strip_prefix('~').unwrap_or(id);
     id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit())
 }
 

@@ -49,7 +49,8 @@ impl Chat {
             return;
         }
         let silence = self.turns.note_silence(now_ms, &cx.limits);
-        if self.turns.is_agent_turn_implied() {
+        let may_go_on = !silence.too_long && self.turns.has_tools();
+        if self.turns.is_agent_turn_implied() && !may_go_on {
             // The agent did not say that it works, so its silence is no fault of it.
             self.end_agent_turn(cx, Outcome::Completed, None);
         } else if silence.too_long {

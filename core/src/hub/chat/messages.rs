@@ -133,7 +133,8 @@ impl Chat {
         conn: ConnId,
         turn_id: Option<TurnId>,
     ) -> Result<(), Refusal> {
-        let stopped = self.turns.first().map(|turn| turn.id().clone());
+        let of_person = self.turns.first().map(|turn| turn.id());
+        let stopped = of_person.or(self.turns.agent_turn()).cloned();
         self.cancel(cx, None)?;
         let Some(turn_id) = turn_id else { return Ok(()) };
         let accepted = MessageAccepted {

@@ -17,7 +17,8 @@ use crate::{
     journal::{Change, OpenTool},
     limits::Limits,
     wire::{
-        ChatBody, ControlEvent, FileEdit, MessageKind, Outcome, Source, ToolPhase, TurnError, json_bytes,
+        ChatBody, ControlEvent, FileEdit, MessageKind, NoticeLevel, Outcome, Source, ToolPhase, TurnError,
+        json_bytes,
     },
 };
 
@@ -80,10 +81,21 @@ impl Chat {
         }
     }
 
-    /// Fails the turn of an agent that exceeds a limit, and kills the agent.
+    /// Fails the turn of an agent that exceeds a limit, and kills the agent. Without a turn, a notice says so.
     fn fail_turn(&mut self, cx: &mut Context, code: &str, detail: &str) {
-        self.stop_agent(cx, true);
         let error = TurnError { code: code.into(), detail: detail.into() };
+        if self.turns.agent_turn().is_some() {
+            self.end_agent_turn(cx, Outcome::Failed, Some(error));
+            self.stop_agent(cx, true);
+            return;
+        }
+        if self.turns.started().is_none() {
+            let (level, code, text) = (NoticeLevel::Error, "agent_stopped".into(), detail.into());
+            let mut draft = Draft::new();
+            draft.push(None, ChatBody::Notice { level, code, text, data: None });
+            self.stage(cx, draft);
+        }
+        self.stop_agent(cx, true);
         self.end_turn(cx, Outcome::Failed, Some(error));
     }
 

@@ -143,12 +143,14 @@ impl Readers {
             let (chat_id, goal_state) = (chat_id.clone(), goal.clone());
             cx.deliver(conn, &ControlEvent::GoalState { chat_id, goal_state });
         }
-        if let Some(turn) = log.durable().turn() {
+        let agent_turn = log.durable().agent_turn().map(|turn| (&turn.turn_id, turn.started_at_ms));
+        let turn = log.durable().turn().map(|turn| (&turn.turn_id, turn.started_at_ms));
+        for (turn_id, started_at_ms) in agent_turn.into_iter().chain(turn) {
             let event = ControlEvent::GoalStatus {
                 chat_id: chat_id.clone(),
                 status: RunStatus::Running,
-                started_at: Some(Moment::unix_seconds(turn.started_at_ms)),
-                turn_id: Some(turn.turn_id.clone()),
+                started_at: Some(Moment::unix_seconds(started_at_ms)),
+                turn_id: Some(turn_id.clone()),
             };
             cx.deliver(conn, &event);
         }

@@ -20,14 +20,13 @@ impl Chat {
 
     /// Logs what the agent tells of a background task. With the task's end, the tool uses of its subagent end.
     pub(in crate::hub::chat) fn log_task(&mut self, draft: &mut Draft, task: Task) {
+        let before = self.background_tools();
         if !self.tasks.note(&task) {
             return;
         }
-        if task.status != TaskStatus::Running
-            && let Some(parent) = &task.parent_call_id
-        {
-            let below = self.turns.tools_below(BTreeSet::from([parent.clone()]));
-            let left = self.turns.leave_tools(&below);
+        let over = &before - &self.background_tools();
+        if !over.is_empty() {
+            let left = self.turns.leave_tools(&over);
             let turn_id = self.turns.current().cloned();
             self.close_work(draft, turn_id.as_ref(), left);
         }

@@ -40,12 +40,12 @@ impl Chat {
             let prompted = self.turns.prompted().cloned();
             self.close_work(draft, prompted.as_ref(), left);
         }
-        let seq = self.log.next_seq() + draft.events.len() as u64;
-        let turn_id = agent_turn_id(&format!("{seq}.{}", self.log.epoch()));
-        if !self.turns.begin_agent_turn(turn_id.clone(), reason, is_implied, cx.now) {
+        let turn_id = agent_turn_id(&cx.new_turn_id());
+        let has_begun = self.turns.begin_agent_turn(turn_id.clone(), reason, is_implied, cx.now);
+        draft.changes.push(Change::AgentTurn { turn: self.turns.agent_turn_record() });
+        if !has_begun {
             return;
         }
-        draft.changes.push(Change::AgentTurn { turn: self.turns.agent_turn_record() });
         let (origin, reason) = (TurnOrigin::Agent, Some(reason));
         draft.push(Some(&turn_id), ChatBody::TurnStarted { origin, reason, started_at_ms: cx.now.unix_ms });
         draft.effects.push(Effect::Fan(ControlEvent::GoalStatus {
@@ -144,6 +144,6 @@ impl Chat {
 }
 
 /// The id of an agent's turn. The ids of people's turns do not begin with `~`.
-fn agent_turn_id(place: &str) -> TurnId {
-    TurnId::parse(&format!("~{place}")).expect("a number and an epoch are short")
+fn agent_turn_id(unique: &TurnId) -> TurnId {
+    TurnId::parse(&format!("~{unique}")).expect("a character more makes no id too long")
 }

@@ -178,7 +178,9 @@ impl Chat {
         draft.push(Some(turn_id), ended.turn.end(cx.now, ended.ending, self.profile.active_goal()));
         let chat_id = self.log.chat_id();
         draft.effects.push(Effect::Fan(self.profile.updated(chat_id, UpdateScope::Thread)));
-        if ended.was_started {
+        // The agent's turn and that of a person can run side by side.
+        let runs = self.turns.started().is_some() || self.turns.agent_turn().is_some();
+        if ended.was_started && !runs {
             draft.effects.push(Effect::Fan(ControlEvent::GoalStatus {
                 chat_id: chat_id.clone(),
                 status: RunStatus::Idle,

@@ -262,6 +262,11 @@ impl Turns {
                     Place::User(place) => self.open.remove(place),
                 };
                 let Some(turn) = turn else { return Applied::Unchanged };
+                if place == Place::Agent {
+                    // The clock of silence starts anew for the turn whose prompt waited.
+                    self.silent_since_ms = now_ms;
+                    self.stalled = false;
+                }
                 let left_open = if has_work { self.work.leave(kept) } else { LeftOpen::default() };
                 Applied::Ended(Box::new(EndedTurn { turn, ending, was_started, left_open }))
             }
@@ -324,6 +329,11 @@ impl Turns {
 
     pub(in crate::hub::chat) fn close_tool(&mut self, call_id: &str) {
         self.work.close_tool(call_id);
+    }
+
+    /// Whether a tool use is open.
+    pub(in crate::hub::chat) fn has_tools(&self) -> bool {
+        self.work.has_tools()
     }
 
     pub(in crate::hub::chat) fn has_tool(&self, call_id: &str) -> bool {
