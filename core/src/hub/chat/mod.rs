@@ -250,6 +250,8 @@ impl Chat {
     pub(in crate::hub) fn shut_down(&mut self, cx: &mut Context) {
         let detail = "the gateway was stopped before the answer was complete";
         let error = TurnError { code: "gateway_stopped".into(), detail: detail.into() };
+        // Otherwise the agent's turn would end because its agent is stopped.
+        self.withdraw_requests(cx);
         self.end_agent_turn(cx, Outcome::Interrupted, Some(error.clone()));
         self.stop_agent(cx, false);
         self.end_turns(cx, Outcome::Interrupted, Some(error));

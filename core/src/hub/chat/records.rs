@@ -85,6 +85,7 @@ impl Chat {
     fn fail_turn(&mut self, cx: &mut Context, code: &str, detail: &str) {
         let error = TurnError { code: code.into(), detail: detail.into() };
         if self.turns.agent_turn().is_some() {
+            self.withdraw_requests(cx);
             self.end_agent_turn(cx, Outcome::Failed, Some(error));
             self.stop_agent(cx, true);
             return;
