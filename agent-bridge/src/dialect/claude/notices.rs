@@ -10,7 +10,7 @@ use super::{
     blocks::Streamed,
     clock,
     records::{self, Line, Message, TurnResult, lenient, parse},
-    state::{Cancel, ClaudeCodec, changed},
+    state::{Cancel, ClaudeCodec},
     told::Compaction,
 };
 use crate::{
@@ -44,8 +44,6 @@ struct Said<'a> {
     compact_error: Option<Cow<'a, str>>,
     #[serde(borrow, deserialize_with = "lenient")]
     compact_metadata: Option<Compacted<'a>>,
-    #[serde(borrow, deserialize_with = "lenient")]
-    new_conversation_id: Option<Cow<'a, str>>,
     #[serde(borrow, deserialize_with = "lenient")]
     rate_limit_info: Option<UsageLimit<'a>>,
     #[serde(borrow, deserialize_with = "lenient")]
@@ -106,7 +104,7 @@ impl ClaudeCodec {
         match kind {
             "status" => self.status(&said, out),
             "compact_boundary" => self.compacted(said.compact_metadata, out),
-            "conversation_reset" => self.reset(said.new_conversation_id.as_deref(), out),
+            "conversation_reset" => self.reset(out),
             "rate_limit_event" => self.usage_limit(said.rate_limit_info.unwrap_or_default(), out),
             "informational" => informational(&said, out),
             "hook_response" if said.exit_code.is_some_and(|code| code != 0) => failed_hook(&said, out),
@@ -151,11 +149,12 @@ impl ClaudeCodec {
         notice(out, NoticeLevel::Info, "compacted", text.into(), data);
     }
 
-    fn reset(&mut self, session: Option<&str>, out: &mut Decoded) {
+    /// Handles the end of a conversation. The line names the next one, but only the next `init` line has the session
+    /// with which it can be resumed.
+    fn reset(&mut self, out: &mut Decoded) {
+        self.state.spoke = true;
         let text = "The agent has forgotten the conversation so far, as it was told to.";
         notice(out, NoticeLevel::Info, "context_cleared", text.into(), None);
-        self.state.spoke = true;
-        changed(&mut self.state.session, session, |token| out.events.push(AgentEvent::Session { token }));
     }
 
     fn usage_limit(&mut self, limit: UsageLimit<'_>, out: &mut Decoded) {

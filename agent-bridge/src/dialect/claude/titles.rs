@@ -16,7 +16,7 @@ const TITLE_BYTES: usize = 200;
 /// One line that says what a tool use does, if its arguments tell.
 pub(super) fn title(workspace: &Path, tool: &str, arguments: &Value) -> Option<String> {
     let text = |key| text(arguments, key);
-    let file = || PATH_KEYS.iter().find_map(|key| text(key)).map(|path| shown_path(workspace, path));
+    let file = || locations(workspace, arguments).into_iter().next().map(|file| file.path);
     let of_the_tool = match tool {
         "Bash" => text("description").or_else(|| text("command")).map(str::to_owned),
         "Read" => file().map(|file| format!("Read {file}")),
@@ -35,7 +35,9 @@ pub(super) fn locations(workspace: &Path, arguments: &Value) -> Vec<ToolLocation
     let paths = PATH_KEYS.iter().filter_map(|key| text(arguments, key));
     let number = arguments.get("offset").and_then(Value::as_u64);
     let number = number.and_then(|number| u32::try_from(number).ok()).filter(|number| *number > 0);
-    paths.map(|path| ToolLocation { path: shown_path(workspace, path), line: number }).collect()
+    let files = paths.map(|path| ToolLocation { path: shown_path(workspace, path), line: number });
+    // The workspace itself has no path relative to it.
+    files.filter(|file| !file.path.is_empty()).collect()
 }
 
 fn text<'a>(arguments: &'a Value, key: &str) -> Option<&'a str> {
@@ -75,6 +77,7 @@ mod tests {
             (json!({"file_path": "/workspace/src/a.rs", "offset": 12}), vec![place("src/a.rs", Some(12))]),
             (json!({"notebook_path": "/home/me/n.ipynb", "offset": -1}), vec![place("n.ipynb", None)]),
             (json!({"command": "cat /etc/passwd"}), vec![]),
+            (json!({"pattern": "x", "path": "/workspace/"}), vec![]),
         ] {
             assert_eq!(locations(Path::new("/workspace"), &arguments), expected, "{arguments}");
         }

@@ -231,7 +231,10 @@ impl Chat {
         let limit = cx.limits.event_text_bytes;
         let (mut fitting, mut size) = (Vec::new(), 0);
         for mut edit in edits {
-            edit.diff = edit.diff.filter(|diff| is_short(diff, limit));
+            if edit.diff.as_ref().is_some_and(|diff| !is_short(diff, limit)) {
+                edit.diff = None;
+                edit.diff_truncated = true;
+            }
             let texts = [&edit.call_id, &edit.tool, &edit.path].into_iter().chain(&edit.diff);
             let more = EDIT_BYTES + texts.map(|text| json_bytes(text)).sum::<usize>();
             if size + more > limit && !fitting.is_empty() {

@@ -224,19 +224,18 @@ fn output_of_a_command_is_told_once() {
 
 #[test]
 fn a_cleared_context_has_a_new_session() {
-    let init = system("init", &json!({"session_id": "s-2"}));
-    for reset in [
-        json!({"type": "conversation_reset", "new_conversation_id": "s-2"}),
-        system("conversation_reset", &json!({"new_conversation_id": "s-2"})),
-    ] {
-        assert_eq!(
-            said(&[reset, init.clone()]),
-            [
-                r#"notice Info context_cleared "The agent has forgotten the conversation so far, as it was told to.""#,
-                "session s-2"
-            ]
-        );
-    }
+    let init = |session: &str| system("init", &json!({"session_id": session}));
+    let reset = json!({"type": "conversation_reset", "new_conversation_id": "c-2", "trigger": "clear", "session_id": "s-1"});
+    assert_eq!(
+        said(&[init("s-1"), reset, init("s-2"), json!({"type": "result", "result": "", "num_turns": 0})]),
+        [
+            "session s-1",
+            r#"notice Info context_cleared "The agent has forgotten the conversation so far, as it was told to.""#,
+            "session s-2",
+            "turn_ended Completed",
+            "(turn ended)",
+        ]
+    );
 }
 
 #[test]
