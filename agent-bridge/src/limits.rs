@@ -136,6 +136,8 @@ pub(crate) const DETAIL_BYTES: usize = 500;
 pub(crate) const TOOL_INPUT_BYTES: usize = 1024 * 1024;
 /// Most tool uses that a codec remembers within one turn.
 pub(crate) const TOOLS: usize = 4096;
+/// Most subagents whose texts a codec follows at once; those of further ones are not shown.
+pub(crate) const SUBAGENTS: usize = 256;
 /// Most pieces of background work that a codec knows at once; further ones are not shown.
 pub(crate) const TASKS: usize = 256;
 /// Most requests of one agent that may be open at once; further requests are refused.

@@ -12,6 +12,7 @@ use super::{
     piece::piece,
     records::{self, Abandoned, ApiRetry, Block, ControlResponse, Delta, Line, Message, StreamEvent, parse},
     state::{Cancel, ClaudeCodec, PromptPhase, Prompted, changed},
+    subagents,
     tools::UsedIn,
 };
 use crate::dialect::Decoded;
@@ -53,14 +54,21 @@ impl ClaudeCodec {
 
     /// Handles the `nth` object of the line at `position`.
     fn line(&mut self, position: u64, nth: usize, text: &str, line: &Line<'_>, out: &mut Decoded) {
-        let parent = line.parent_tool_use_id.as_deref();
-        if matches!(&*line.kind, "stream_event" | "assistant" | "control_request") {
-            self.at_work(out);
-        }
         self.listed_work_begins(line.subtype.as_deref(), out);
+        let parent = subagents::parent(line);
+        if matches!(&*line.kind, "stream_event" | "assistant" | "control_request") {
+            self.at_work(parent.is_none(), out);
+        }
+        if let Some(parent) = parent {
+            return self.subagent_line(parent, out, |codec, out| match &*line.kind {
+                "stream_event" => codec.stream_event(position, line, out),
+                "assistant" => codec.assistant(line, out),
+                _ => codec.user(line, out),
+            });
+        }
         match &*line.kind {
             "stream_event" => self.stream_event(position, line, out),
-            "assistant" => self.assistant(line, parent, out),
+            "assistant" => self.assistant(line, out),
             "user" if line.is_replay != Some(true) => {
                 if let Some(origin) = &line.origin {
                     self.caused_by(&origin.kind);
@@ -85,12 +93,14 @@ impl ClaudeCodec {
 
     fn stream_event(&mut self, position: u64, line: &Line<'_>, out: &mut Decoded) {
         let event = line.event.and_then(|event| serde_json::from_str::<StreamEvent<'_>>(event.get()).ok());
-        // Text of a subagent is not part of the answer.
-        let (None, Some(event)) = (line.parent_tool_use_id.as_ref(), event) else { return out.alive() };
+        let Some(event) = event else { return out.alive() };
+        let parent = line.parent_tool_use_id.as_deref();
         let index = event.index.unwrap_or_default();
         match &*event.kind {
             "message_start" => {
-                self.interrupt_again(out);
+                if parent.is_none() {
+                    self.interrupt_again(out);
+                }
                 // The agent gave up a message that it did not stop, and asks the model again.
                 self.finish_message(MessageEnd::Restarted, out);
                 let id = event.message.map(|message| message.id).unwrap_or_default();
@@ -104,7 +114,7 @@ impl ClaudeCodec {
                 let message = self.state.message.get_or_insert_default();
                 let cites = block.citations.is_some();
                 message.open(Opened { index, kind: &block.kind, tool, stream, cites }, &mut out.events);
-                self.server_result(None, &block, out);
+                self.server_result(parent, &block, out);
                 let first = Delta {
                     text: block.text.clone().unwrap_or_default(),
                     thinking: block.thinking.clone().unwrap_or_default(),
@@ -118,7 +128,7 @@ impl ClaudeCodec {
                 let tool = message.and_then(|message| message.stop(index, &mut out.events));
                 if let Some(tool) = tool {
                     let message = self.state.message.as_ref().map(|message| message.id.clone());
-                    let place = UsedIn { parent: None, message: message.as_deref().unwrap_or_default() };
+                    let place = UsedIn { parent, message: message.as_deref().unwrap_or_default() };
                     self.tool_started(place, &tool.id, &tool.name, tool.input, out);
                 }
             }
@@ -180,13 +190,13 @@ impl ClaudeCodec {
         }
     }
 
-    fn assistant(&mut self, line: &Line<'_>, parent: Option<&str>, out: &mut Decoded) {
+    fn assistant(&mut self, line: &Line<'_>, out: &mut Decoded) {
+        let parent = line.parent_tool_use_id.as_deref();
         let Some(message) = parse::<Message<'_>>(line.message) else { return out.alive() };
         let id = message.id.as_deref().unwrap_or_default();
         let synthetic = message.model.as_deref() == Some("<synthetic>");
         for block in records::blocks(message.content) {
             match &*block.kind {
-                "text" | "thinking" if parent.is_some() => out.alive(),
                 "text" if synthetic => self.state.synthetic = block.text.map(Cow::into_owned),
                 "text" => {
                     self.whole_text(id, block.text.as_deref().unwrap_or_default(), block.citations, out)
@@ -279,12 +289,12 @@ impl ClaudeCodec {
         let Some(response) = parse::<ControlResponse<'_>>(response) else { return out.alive() };
         if response.request_id == super::encode::INITIALIZE {
             out.ready = response.subtype == "success";
-        } else if response.request_id.starts_with(super::encode::CANCEL) && self.state.cancel == Cancel::Sent
-        {
+        } else if response.request_id.starts_with(super::encode::CANCEL) {
+            self.interrupted(out);
             let queued = response.response.is_some_and(|receipt| !receipt.still_queued.is_empty());
             let waits = |turn: &Prompted| turn.phase == PromptPhase::Queued;
             let queued = queued || self.state.turn.as_ref().is_some_and(waits);
-            if queued {
+            if queued && self.state.cancel == Cancel::Sent {
                 self.state.cancel = Cancel::Missed;
             }
         }

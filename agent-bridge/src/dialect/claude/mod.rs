@@ -4,6 +4,7 @@
 //! begins with `/` and names one of the agent's commands (`/clear`, `/context`) is executed by the agent; the codec
 //! passes it on unchanged.
 
+mod below;
 mod blocks;
 mod clock;
 mod decode;
@@ -21,6 +22,7 @@ mod requests;
 mod result;
 mod sources;
 mod state;
+mod subagents;
 mod tasks;
 #[cfg(test)]
 mod tests;

@@ -171,6 +171,9 @@ pub(super) struct ControlRequest<'a> {
     pub(super) decision_reason: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "lenient")]
     pub(super) tool_use_id: Option<Cow<'a, str>>,
+    /// The task id of the subagent that asks.
+    #[serde(borrow, default, deserialize_with = "lenient")]
+    pub(super) agent_id: Option<Cow<'a, str>>,
 }
 
 /// The `response` of a `control_response` line.

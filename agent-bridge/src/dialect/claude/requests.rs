@@ -10,6 +10,7 @@ use switchboard_core::{
 };
 
 use super::{
+    below::put_below,
     elicitation::{self, Members},
     questions,
     records::{ControlRequest, Line},
@@ -73,11 +74,14 @@ impl ClaudeCodec {
             return self.refuse(agent_id, TOO_MANY, out);
         }
         let Some(request_id) = self.request_id(position, nth) else { return };
+        let parent = self.asking(request.agent_id.as_deref(), request.tool_use_id.as_deref());
+        let from = out.events.len();
         let input = tool.map_or(whole, |(_, input)| input);
         // Input that does not fit a `Value` is treated as text.
         let value: Value = serde_json::from_str(input).unwrap_or_else(|_| input.into());
         if let Some((call_id, (tool, _))) = request.tool_use_id.as_deref().zip(tool) {
-            self.tool_started(UsedIn::default(), call_id, tool, value.clone(), out);
+            let place = UsedIn { parent: parent.as_deref(), message: "" };
+            self.tool_started(place, call_id, tool, value.clone(), out);
         }
         let questions = match tool {
             None => Some(elicitation::questions(input)),
@@ -99,6 +103,7 @@ impl ClaudeCodec {
             input: input.into(),
             question: questions.is_some(),
             form: tool.is_none(),
+            parent: parent.clone(),
         };
         self.state.pending.insert(request_id.as_str().into(), pending);
         out.events.push(match questions {
@@ -115,6 +120,7 @@ impl ClaudeCodec {
                 call_id: request.tool_use_id.as_deref().map(Into::into),
             }),
         });
+        put_below(parent.as_deref(), from, out);
     }
 
     /// The request id for the `nth` object of the line at `position`. The agent may reuse its own ids, and an answer

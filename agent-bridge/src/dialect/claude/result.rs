@@ -41,9 +41,9 @@ impl ClaudeCodec {
         let mut failure = (outcome == Outcome::Failed).then(|| error(&result));
         if outcome == Outcome::Completed && !self.last_words(&result, out) {
             (outcome, failure) =
-                if cancelled { (Outcome::Cancelled, None) } else { self.wordless(&result, out) };
+                if cancelled { (Outcome::Cancelled, None) } else { self.wordless(&result, ends.prompt, out) };
         }
-        self.settle();
+        self.settle(out);
         let ending = TurnEnding { outcome, error: failure, usage: usage(&result), cost };
         match ends {
             Ends { agent: true, prompt: false } => {
@@ -85,10 +85,11 @@ impl ClaudeCodec {
         any
     }
 
-    /// Says that a turn ended without a word: with a notice if the agent did something, otherwise as an error.
-    fn wordless(&self, result: &TurnResult, out: &mut Decoded) -> (Outcome, Option<TurnError>) {
+    /// Says that a turn ended without a word: as an error if a prompt has no answer and the agent did nothing, otherwise
+    /// with a notice.
+    fn wordless(&self, result: &TurnResult, prompt: bool, out: &mut Decoded) -> (Outcome, Option<TurnError>) {
         let is_command = result.num_turns == Some(0);
-        if self.state.worked || is_command {
+        if !prompt || self.state.worked || is_command {
             let (level, code) = (NoticeLevel::Info, "other".into());
             let text = "The agent ended its turn without a word.".into();
             out.events.push(AgentEvent::Notice { level, code, text, data: None });

@@ -43,6 +43,8 @@ pub(super) struct State {
     pub(super) unconfirmed: Vec<Streamed>,
     /// Running tool uses, see [`UsedIn::key`](super::tools::UsedIn).
     pub(super) tools: BTreeMap<String, Tool>,
+    /// What subagents are saying, by the tool uses that run them.
+    pub(super) voices: BTreeMap<String, Voice>,
     /// Open requests by their request id, see [`Self::request_id`].
     pub(super) pending: BTreeMap<String, Pending>,
     /// Text by the agent program rather than the model; sent only if the turn ends without other text.
@@ -66,6 +68,17 @@ pub(super) struct State {
     pub(super) tasks: BTreeMap<String, Work>,
     /// Ids of background work whose end was told.
     pub(super) ended_tasks: BTreeSet<String>,
+}
+
+/// What a subagent is saying; see the members of [`State`] with the same names.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Voice {
+    pub(super) message: Option<OpenMessage>,
+    pub(super) unconfirmed: Vec<Streamed>,
+    pub(super) synthetic: Option<String>,
+    pub(super) spoke: bool,
+    pub(super) worked: bool,
 }
 
 /// A running tool use.
@@ -108,6 +121,8 @@ pub(super) enum PromptPhase {
 pub(super) struct OwnTurn {
     /// Whether an interrupt was sent to stop the turn.
     pub(super) cancelled: bool,
+    /// Whether the agent itself works. If not, the turn is that of subagents in the background, and has no result.
+    pub(super) main: bool,
 }
 
 /// What the agent reports about the beginnings of turns; versions differ.
@@ -208,6 +223,9 @@ pub(super) struct Pending {
     pub(super) question: bool,
     #[serde(default)]
     pub(super) form: bool,
+    /// The tool use that runs the subagent which asks, if one does.
+    #[serde(default)]
+    pub(super) parent: Option<String>,
 }
 
 /// Notes a new value, and sends it if it is another than the one before.

@@ -143,6 +143,12 @@ impl ClaudeCodec {
 
     fn work_ends(&mut self, id: &str, status: TaskStatus, out: &mut Decoded) {
         let Some(work) = self.state.tasks.remove(id) else { return };
+        if let Some(call_id) = &work.call_id {
+            self.subagent_ended(call_id, out);
+            if work.stage == Stage::Begun {
+                self.forget_uses_below(call_id);
+            }
+        }
         match work.stage {
             Stage::Foreground => return,
             Stage::Listed => out.events.push(work.event(id, TaskStatus::Running)),
@@ -172,6 +178,11 @@ impl ClaudeCodec {
 }
 
 impl Work {
+    /// Whether this is the background work that the tool use began.
+    pub(super) fn runs(&self, call_id: &str) -> bool {
+        self.stage == Stage::Begun && self.call_id.as_deref() == Some(call_id)
+    }
+
     fn event(&self, id: &str, status: TaskStatus) -> AgentEvent {
         AgentEvent::Task(Task {
             task_id: id.into(),

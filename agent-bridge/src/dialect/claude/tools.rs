@@ -7,6 +7,7 @@ use serde_json::{Value, value::RawValue};
 use switchboard_core::agent::AgentEvent;
 
 use super::{
+    below::{handed_back, put_below},
     edits::Edit,
     media::Content,
     records::{self, Line, Message, parse},
@@ -95,7 +96,10 @@ impl ClaudeCodec {
             let place = UsedIn { parent: line.parent_tool_use_id.as_deref(), message: "" };
             // `tool_use_result` is the structured result of a line that has only one result.
             let report = line.tool_use_result.filter(|_| results == 1);
-            let content = Content::read(block.content, report);
+            let mut content = Content::read(block.content, report);
+            if let Some(text) = handed_back(&content.text, report) {
+                content.text = text;
+            }
             let Some(tool) = self.tool_ended(place, &id, content, block.is_error == Some(true), out) else {
                 continue;
             };
@@ -123,7 +127,12 @@ impl ClaudeCodec {
     ) -> Option<Tool> {
         let key = self.running_use(place, id)?;
         let tool = self.state.tools.remove(&key)?;
-        self.at_work(out);
+        let parent = key.split_once('\n').map(|(parent, _)| parent.to_owned());
+        self.at_work(parent.is_none(), out);
+        let from = out.events.len();
+        if !self.outlives_turn(id) {
+            self.subagent_ended(id, out);
+        }
         if self.state.ended_uses.len() < TOOLS {
             self.state.ended_uses.insert(key, tool.message.clone());
         }
@@ -137,6 +146,7 @@ impl ClaudeCodec {
             media,
             sources,
         });
+        put_below(parent.as_deref(), from, out);
         Some(tool)
     }
 }

@@ -1,5 +1,7 @@
 //! Whose turn a record belongs to: the turn of the prompt that was sent last, or one that the agent began by itself.
 
+use std::collections::BTreeSet;
+
 use switchboard_core::{
     agent::AgentEvent,
     wire::{Outcome, TurnError, TurnReason},
@@ -39,17 +41,22 @@ impl ClaudeCodec {
         } else if self.has_begun(|turn| turn.done) {
             self.unanswered(out);
         }
-        self.at_work(out);
+        self.at_work(true, out);
     }
 
-    /// Handles a record of work: it belongs to the begun prompt, or to a turn that the agent begins by itself.
-    pub(super) fn at_work(&mut self, out: &mut Decoded) {
-        if self.state.agent_turn.is_some() || self.has_begun(|_| true) {
+    /// Handles a record of work: it belongs to the begun prompt, or to a turn that the agent begins by itself. `main` is
+    /// whether the record is of the agent itself, not of a subagent.
+    pub(super) fn at_work(&mut self, main: bool, out: &mut Decoded) {
+        if let Some(turn) = &mut self.state.agent_turn {
+            turn.main |= main;
+            return;
+        }
+        if self.has_begun(|_| true) {
             return;
         }
         match &mut self.state.turn {
             Some(turn) if !self.state.reports.beginnings => turn.phase = PromptPhase::Begun,
-            _ => self.agent_turn_begins(out),
+            _ => self.agent_turn_begins(main, out),
         }
     }
 
@@ -61,7 +68,7 @@ impl ClaudeCodec {
     pub(super) fn lifecycle(&mut self, line: &Line<'_>, out: &mut Decoded) {
         self.state.reports.beginnings = true;
         self.state.reports.lifecycle = true;
-        let has_agent_turn = self.state.agent_turn.is_some();
+        let has_agent_turn = self.state.agent_turn.as_ref().is_some_and(|turn| turn.main);
         let turn = self.state.turn.as_mut().filter(|turn| Some(&*turn.uuid) == line.command_uuid.as_deref());
         let Some(turn) = turn else { return out.alive() };
         match (line.state.as_deref().unwrap_or_default(), turn.phase) {
@@ -99,7 +106,7 @@ impl ClaudeCodec {
         if let Some(turn) = &self.state.agent_turn {
             let outcome = if turn.cancelled { Outcome::Cancelled } else { Outcome::Completed };
             self.finish_message(MessageEnd::Stands, out);
-            self.settle();
+            self.settle(out);
             self.agent_turn_ended(outcome.into(), out);
         }
     }
@@ -115,9 +122,9 @@ impl ClaudeCodec {
         };
     }
 
-    fn agent_turn_begins(&mut self, out: &mut Decoded) {
+    fn agent_turn_begins(&mut self, main: bool, out: &mut Decoded) {
         let reason = self.state.cause.take().unwrap_or_else(|| self.reason_by_work());
-        self.state.agent_turn = Some(OwnTurn::default());
+        self.state.agent_turn = Some(OwnTurn { main, cancelled: false });
         out.begin_agent_turn(reason);
     }
 
@@ -133,7 +140,7 @@ impl ClaudeCodec {
             .then(|| TurnError { code: "agent_error".into(), detail: detail.into() });
         if self.state.agent_turn.is_none() {
             self.finish_message(MessageEnd::Stands, out);
-            self.settle();
+            self.settle(out);
         }
         self.prompt_ended(TurnEnding { error, ..outcome.into() }, out);
     }
@@ -152,12 +159,27 @@ impl ClaudeCodec {
         out.events.push(AgentEvent::TurnEnded { outcome, error, usage, cost });
     }
 
-    /// Forgets what belongs to the turn that ends. The hub closes what is still open.
-    pub(super) fn settle(&mut self) {
-        self.state.tools.clear();
-        self.state.ended_uses.clear();
+    /// Handles the agent's answer to an interrupt. A turn of subagents in the background has no result to wait for.
+    pub(super) fn interrupted(&mut self, out: &mut Decoded) {
+        if self.state.agent_turn.as_ref().is_some_and(|turn| turn.cancelled && !turn.main) {
+            self.settle(out);
+            self.agent_turn_ended(Outcome::Cancelled.into(), out);
+        }
+    }
+
+    /// Forgets what belongs to the turn that ends: the hub closes what is still open. Subagents in the background go on.
+    pub(super) fn settle(&mut self, out: &mut Decoded) {
+        self.voices_break_off(out);
+        let uses = self.state.tools.keys().chain(self.state.ended_uses.keys());
+        let parents = uses.filter_map(|key| key.split_once('\n').map(|(parent, _)| parent));
+        let parents = parents.chain(self.state.pending.values().filter_map(|ask| ask.parent.as_deref()));
+        let go_on: BTreeSet<String> =
+            parents.filter(|parent| self.outlives_turn(parent)).map(Into::into).collect();
+        let goes_on = |key: &str| key.split_once('\n').is_some_and(|(parent, _)| go_on.contains(parent));
+        self.state.tools.retain(|key, _| goes_on(key));
+        self.state.ended_uses.retain(|key, _| goes_on(key));
+        self.state.pending.retain(|_, ask| ask.parent.as_ref().is_some_and(|parent| go_on.contains(parent)));
         self.state.unconfirmed.clear();
-        self.state.pending.clear();
         self.state.synthetic = None;
         self.state.spoke = false;
         self.state.worked = false;

@@ -95,34 +95,6 @@ fn empty_deltas_make_no_event() {
 }
 
 #[test]
-fn a_subagent_does_not_mix_into_the_answer() {
-    let sub =
-        |line: String| line.replace(r#""parent_tool_use_id":null"#, r#""parent_tool_use_id":"toolu_1""#);
-    check(
-        &[
-            start("m1"),
-            block(0, TEXT),
-            text(0, "main "),
-            sub(start("s1")),
-            sub(block(0, TEXT)),
-            sub(text(0, "SUB")),
-            sub(assistant("s1", r#"{"type":"text","text":"SUB"}"#)),
-            sub(assistant(
-                "s1",
-                r#"{"type":"tool_use","id":"toolu_2","name":"Read","input":{"file_path":"/workspace/a"}}"#,
-            )),
-            sub(event(r#"{"type":"message_stop"}"#)),
-            text(0, "text"),
-        ],
-        &[
-            "text 1-2 \"main \"",
-            r#"tool toolu_2 Read {"file_path":"/workspace/a"} "Read a" @a"#,
-            "text 1-2 \"text\"",
-        ],
-    );
-}
-
-#[test]
 fn a_tools_input_may_come_in_pieces_only() {
     let piece = |json: &str| {
         let json = serde_json::to_string(json).unwrap();

@@ -21,7 +21,8 @@ struct Open {
     /// Running tools, each with the tool use that runs its subagent.
     tools: BTreeMap<String, Option<String>>,
     requests: BTreeSet<String>,
-    tasks: BTreeSet<String>,
+    /// Running tasks, each with the tool use that began it.
+    tasks: BTreeMap<String, Option<String>>,
 }
 
 /// Follows the events of a conversation, and asserts that nothing begins or ends twice, or outside of a turn. Returns
@@ -42,7 +43,7 @@ pub(super) fn open_at_end(steps: &[Step]) -> Vec<String> {
         .chain(streams.iter().map(|stream| format!("stream {stream}")))
         .chain(tools.into_keys().map(|id| format!("tool {id}")))
         .chain(requests.into_iter().map(|id| format!("request {id}")))
-        .chain(tasks.into_iter().map(|id| format!("task {id}")))
+        .chain(tasks.into_keys().map(|id| format!("task {id}")))
         .collect()
 }
 
@@ -62,10 +63,13 @@ impl Open {
                     self.turn_ended();
                 }
             }
-            AgentEvent::Task(Task { task_id, status: TaskStatus::Running, .. }) => {
-                self.tasks.insert(task_id.clone());
+            AgentEvent::Task(Task { task_id, status: TaskStatus::Running, parent_call_id, .. }) => {
+                self.tasks.insert(task_id.clone(), parent_call_id.clone());
             }
-            AgentEvent::Task(Task { task_id, .. }) => assert!(self.tasks.remove(task_id), "task {task_id}"),
+            AgentEvent::Task(Task { task_id, .. }) => {
+                let began_by = self.tasks.remove(task_id).unwrap_or_else(|| panic!("task {task_id}"));
+                self.tools.retain(|_, parent| parent.is_none() || *parent != began_by);
+            }
             AgentEvent::Withdrawn { request_id } => drop(self.requests.remove(request_id.as_str())),
             AgentEvent::Subagent { parent_call_id, event } => self.event(Some(parent_call_id), event),
             AgentEvent::Progress { .. }
@@ -108,8 +112,14 @@ impl Open {
     /// The hub closes what is open at a turn's end, except the tools of subagents that go on.
     fn turn_ended(&mut self) {
         assert_eq!(self.streams, BTreeSet::new(), "streams end before their turn");
-        self.tools.retain(|_, parent| parent.is_some());
+        self.close_left();
         self.requests.clear();
+    }
+
+    /// Closes the tools that no running task has begun.
+    fn close_left(&mut self) {
+        let running: BTreeSet<String> = self.tasks.values().flatten().cloned().collect();
+        self.tools.retain(|_, parent| parent.as_ref().is_some_and(|parent| running.contains(parent)));
     }
 }
 

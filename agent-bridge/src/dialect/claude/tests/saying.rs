@@ -72,7 +72,10 @@ fn a_use_that_begins_with_a_request_begins_once() {
     result["parent_tool_use_id"] = "a".into();
     for order in [[&request, &whole], [&whole, &request]] {
         let said = said(&[order[0].clone(), order[1].clone(), result.clone(), whole.clone()]);
-        let events: Vec<&str> = said.iter().filter_map(|event| event.split(' ').next()).collect();
+        let events: Vec<&str> = said
+            .iter()
+            .filter_map(|event| event.strip_prefix("under a: ").unwrap_or(event).split(' ').next())
+            .collect();
         assert_eq!(events.iter().filter(|event| **event == "tool").count(), 1, "{said:?}");
         assert_eq!(events.iter().filter(|event| **event == "tool_end").count(), 1, "{said:?}");
     }

@@ -1,0 +1,114 @@
+//! Subagents: what they say, use and ask goes below the tool use that runs them.
+
+use std::mem;
+
+use super::{
+    below::put_below,
+    blocks::MessageEnd,
+    records::Line,
+    state::{ClaudeCodec, Voice},
+    tools::UsedIn,
+};
+use crate::{dialect::Decoded, limits::SUBAGENTS};
+
+/// Deepest nesting of subagents that is followed to the work that runs them.
+const DEPTH: usize = 16;
+
+impl ClaudeCodec {
+    /// Handles a line of the subagent that the tool use `parent` runs, with `handle`.
+    pub(super) fn subagent_line(
+        &mut self,
+        parent: &str,
+        out: &mut Decoded,
+        handle: impl FnOnce(&mut Self, &mut Decoded),
+    ) {
+        if !self.state.voices.contains_key(parent) && self.state.voices.len() >= SUBAGENTS {
+            return out.alive();
+        }
+        let from = out.events.len();
+        let mut voice = self.state.voices.remove(parent).unwrap_or_default();
+        self.exchange(&mut voice);
+        handle(self, out);
+        self.exchange(&mut voice);
+        if voice.message.is_some() || !voice.unconfirmed.is_empty() {
+            self.state.voices.insert(parent.into(), voice);
+        }
+        put_below(Some(parent), from, out);
+    }
+
+    /// Exchanges what the main agent has said with what a subagent has said.
+    fn exchange(&mut self, voice: &mut Voice) {
+        mem::swap(&mut self.state.message, &mut voice.message);
+        mem::swap(&mut self.state.unconfirmed, &mut voice.unconfirmed);
+        mem::swap(&mut self.state.synthetic, &mut voice.synthetic);
+        mem::swap(&mut self.state.spoke, &mut voice.spoke);
+        mem::swap(&mut self.state.worked, &mut voice.worked);
+    }
+
+    /// Ends the streams of all subagents, because the turn ends: what they were saying comes as a whole later.
+    pub(super) fn voices_break_off(&mut self, out: &mut Decoded) {
+        for (parent, voice) in mem::take(&mut self.state.voices) {
+            end_streams(&parent, voice, MessageEnd::Restarted, out);
+        }
+    }
+
+    /// Handles the end of a subagent, which this tool use runs.
+    pub(super) fn subagent_ended(&mut self, parent: &str, out: &mut Decoded) {
+        if let Some(voice) = self.state.voices.remove(parent) {
+            end_streams(parent, voice, MessageEnd::Stands, out);
+        }
+    }
+
+    /// Forgets the tool uses of the subagent that this tool use ran in the background, and of the subagents below: the
+    /// hub closes those that are still open.
+    pub(super) fn forget_uses_below(&mut self, call_id: &str) {
+        let mut over = vec![call_id.to_owned()];
+        for _ in 0..DEPTH {
+            let is_below = |key: &str| {
+                key.split_once('\n').is_some_and(|(parent, _)| over.iter().any(|over| over == parent))
+            };
+            let below = self.state.tools.keys().filter(|key| is_below(key));
+            let ids = below.filter_map(|key| key.split_once('\n')).map(|(_, id)| id.to_owned()).collect();
+            self.state.tools.retain(|key, _| !is_below(key));
+            self.state.ended_uses.retain(|key, _| !is_below(key));
+            over = ids;
+        }
+    }
+
+    /// The tool use that runs the subagent which asks for something: the subagent with this task id, or the one that
+    /// makes this tool use.
+    pub(super) fn asking(&self, task_id: Option<&str>, call_id: Option<&str>) -> Option<String> {
+        let task = task_id.and_then(|id| self.state.tasks.get(id));
+        let key = || self.running_use(UsedIn::default(), call_id?);
+        let parent = || key().and_then(|key| key.split_once('\n').map(|(parent, _)| parent.to_owned()));
+        task.and_then(|task| task.call_id.clone()).or_else(parent)
+    }
+
+    /// Whether the subagent that this tool use runs goes on when the turn ends: background work runs it.
+    pub(super) fn outlives_turn(&self, parent: &str) -> bool {
+        let mut parent = parent;
+        for _ in 0..DEPTH {
+            if self.state.tasks.values().any(|work| work.runs(parent)) {
+                return true;
+            }
+            let above = |key: &'_ String| key.split_once('\n').is_some_and(|(_, id)| id == parent);
+            let Some(key) = self.state.tools.keys().find(|key| above(key)) else { return false };
+            parent = key.split_once('\n').map_or(key.as_str(), |(parent, _)| parent);
+        }
+        false
+    }
+}
+
+fn end_streams(parent: &str, voice: Voice, end: MessageEnd, out: &mut Decoded) {
+    let from = out.events.len();
+    if let Some(message) = voice.message {
+        message.finish(end, &mut out.events);
+    }
+    put_below(Some(parent), from, out);
+}
+
+/// The parent of the line's record, if a subagent wrote it.
+pub(super) fn parent<'a>(line: &'a Line<'_>) -> Option<&'a str> {
+    let of_subagents = matches!(&*line.kind, "stream_event" | "assistant" | "user");
+    line.parent_tool_use_id.as_deref().filter(|parent| of_subagents && !parent.is_empty())
+}

@@ -1,0 +1,257 @@
+//! Subagents: what they say, use and ask, and how it ends.
+
+use serde_json::{Value, json};
+use switchboard_core::ids::TurnId;
+
+use super::{codec, decode, render::render};
+use crate::dialect::{Codec as _, Decoded, Delivered};
+
+/// Decodes lines and renders the events, without positions and `Alive`.
+#[track_caller]
+fn check(lines: &[Value], expected: &[&str]) {
+    let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
+    let shown = decode(&mut codec(), &lines);
+    let shown: Vec<&str> = shown.lines().map(|line| &line[4..]).filter(|line| *line != ".").collect();
+    assert_eq!(shown, expected);
+}
+
+fn line(kind: &str, parent: Option<&str>, more: Value) -> Value {
+    let mut line = json!({"type": kind, "parent_tool_use_id": parent});
+    line.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    line
+}
+
+fn event(parent: Option<&str>, event: Value) -> Value {
+    line("stream_event", parent, json!({"event": event}))
+}
+
+fn says(parent: Option<&str>, id: &str, block: Value) -> Value {
+    line("assistant", parent, json!({"message": {"id": id, "content": [block]}}))
+}
+
+fn text(text: &str) -> Value {
+    json!({"type": "text", "text": text})
+}
+
+fn uses(id: &str, name: &str) -> Value {
+    json!({"type": "tool_use", "id": id, "name": name, "input": {}})
+}
+
+fn result(parent: Option<&str>, id: &str, text: &str) -> Value {
+    let content = [json!({"type": "tool_result", "tool_use_id": id, "content": text})];
+    line("user", parent, json!({"message": {"content": content}}))
+}
+
+fn start(parent: Option<&str>, id: &str) -> Vec<Value> {
+    let block = json!({"type": "content_block_start", "index": 0, "content_block": text("")});
+    vec![event(parent, json!({"type": "message_start", "message": {"id": id}})), event(parent, block)]
+}
+
+fn piece(parent: Option<&str>, text: &str) -> Value {
+    let delta = json!({"type": "text_delta", "text": text});
+    event(parent, json!({"type": "content_block_delta", "index": 0, "delta": delta}))
+}
+
+fn stop(parent: Option<&str>) -> Vec<Value> {
+    let block = json!({"type": "content_block_stop", "index": 0});
+    vec![event(parent, block), event(parent, json!({"type": "message_stop"}))]
+}
+
+fn launched(id: &str) -> Value {
+    let more = json!({"subtype": "task_started", "task_id": "a1", "tool_use_id": id, "description": "look",
+        "task_type": "local_agent", "is_backgrounded": true});
+    line("system", None, more)
+}
+
+fn notified(status: &str) -> Value {
+    line("system", None, json!({"subtype": "task_notification", "task_id": "a1", "status": status}))
+}
+
+fn ended() -> Value {
+    line("result", None, json!({"is_error": false, "result": "x"}))
+}
+
+const SUB: Option<&str> = Some("u1");
+
+#[test]
+fn texts_of_the_agent_and_of_a_subagent_may_interleave() {
+    let lines = [
+        start(None, "m1"),
+        vec![piece(None, "main ")],
+        start(SUB, "s1"),
+        vec![piece(SUB, "sub"), piece(None, "text"), says(SUB, "s1", text("sub"))],
+        stop(SUB),
+        vec![says(None, "m1", text("main text"))],
+        stop(None),
+        vec![says(SUB, "s2", text("whole"))],
+    ];
+    check(
+        &lines.concat(),
+        &[
+            r#"text 1-2 "main ""#,
+            r#"under u1: text 1-5 "sub""#,
+            r#"text 1-2 "text""#,
+            "under u1: text_end 1-5",
+            "text_end 1-2",
+            r#"under u1: message "whole""#,
+        ],
+    );
+}
+
+#[test]
+fn a_subagents_text_is_no_answer() {
+    let error = "turn_ended Failed no_answer: The agent ended its turn without an answer.";
+    let init = line("system", None, json!({"subtype": "init", "user_message_uuids": ["another"]}));
+    check(
+        &[init, says(SUB, "s1", text("sub")), line("result", None, json!({"origin": {}}))],
+        &[
+            "agent_turn Other",
+            r#"under u1: message "sub""#,
+            r#"notice Info other "The agent ended its turn without a word.""#,
+            "agent_turn_ended Completed",
+        ],
+    );
+    check(
+        &[says(None, "m", text("")), says(SUB, "s1", text("sub")), line("result", None, json!({}))],
+        &[r#"under u1: message "sub""#, error, "(turn ended)"],
+    );
+}
+
+#[test]
+fn a_subagents_tools_and_requests_are_below_its_tool_use() {
+    let ask = |more: Value| {
+        let mut request = json!({"subtype": "can_use_tool", "tool_name": "Bash", "input": {}});
+        request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"type": "control_request", "request_id": more.to_string(), "request": request})
+    };
+    check(
+        &[
+            says(None, "m", uses("u1", "Agent")),
+            launched("u1"),
+            says(SUB, "s1", uses("u2", "Bash")),
+            ask(json!({"tool_use_id": "u2"})),
+            ask(json!({"tool_use_id": "u3", "agent_id": "a1"})),
+            result(SUB, "u2", "done"),
+            result(None, "u3", "done"),
+        ],
+        &[
+            "tool u1 Agent {}",
+            r#"task a1 Agent "look" Running "u1""#,
+            "under u1: tool u2 Bash {}",
+            r#"under u1: permission 1-4 Bash {} "u2""#,
+            "under u1: tool u3 Bash {}",
+            r#"under u1: permission 1-5 Bash {} "u3""#,
+            r#"under u1: tool_end u2 Bash Ok("done")"#,
+            r#"under u1: tool_end u3 Bash Ok("done")"#,
+        ],
+    );
+}
+
+#[test]
+fn a_background_subagent_goes_on_after_the_turn() {
+    let before = [
+        says(None, "m", uses("u1", "Agent")),
+        launched("u1"),
+        result(None, "u1", "Async agent launched successfully. (internal)\nagentId: a1"),
+        says(SUB, "s1", uses("u2", "Bash")),
+    ];
+    let shown = [
+        "tool u1 Agent {}",
+        r#"task a1 Agent "look" Running "u1""#,
+        r#"tool_end u1 Agent Ok("The subagent works in the background.")"#,
+        "under u1: tool u2 Bash {}",
+    ];
+    let prompt = |codec: &mut super::ClaudeCodec, id: &str| {
+        codec.delivered(Delivered::Prompt(&TurnId::parse(id).unwrap()));
+    };
+    let mut codec = codec();
+    let mut position = 0;
+    let mut decode = |codec: &mut super::ClaudeCodec, lines: &[Value]| {
+        let mut shown = Vec::new();
+        for line in lines {
+            position += 1;
+            let mut out = Decoded::default();
+            codec.decode(position, line.to_string().as_bytes(), &mut out);
+            let rendered = render(0, &out);
+            shown.extend(rendered.lines().map(|line| line[4..].to_owned()).filter(|line| line != "."));
+        }
+        shown
+    };
+    prompt(&mut codec, "t-1");
+    let init = line("system", None, json!({"subtype": "init"}));
+    assert_eq!(decode(&mut codec, std::slice::from_ref(&init)), [""; 0]);
+    assert_eq!(decode(&mut codec, &before), shown);
+    assert_eq!(decode(&mut codec, &[ended()]), [r#"message "x""#, "turn_ended Completed", "(turn ended)"]);
+    assert_eq!(
+        decode(&mut codec, &[result(SUB, "u2", "done")]),
+        ["agent_turn Background", r#"under u1: tool_end u2 Bash Ok("done")"#],
+        "a turn of the agent's own, in which the tool use ends"
+    );
+    prompt(&mut codec, "t-2");
+    assert_eq!(decode(&mut codec, &[init]), ["agent_turn_ended Completed"]);
+    assert_eq!(decode(&mut codec, &[says(SUB, "s1", uses("u3", "Bash"))]), ["under u1: tool u3 Bash {}"]);
+    assert_eq!(decode(&mut codec, &[ended()]), [r#"message "x""#, "turn_ended Completed", "(turn ended)"]);
+    let over = [notified("killed"), result(SUB, "u3", "too late")];
+    assert_eq!(
+        decode(&mut codec, &over),
+        [r#"task a1 Agent "look" Stopped "u1""#],
+        "the hub ended the tool use"
+    );
+}
+
+#[test]
+fn a_stop_ends_a_turn_of_subagents_alone() {
+    let mut codec = codec();
+    let mut out = Decoded::default();
+    let lines = [launched("u1"), says(SUB, "s1", text("sub"))];
+    for (position, line) in lines.iter().enumerate() {
+        codec.decode(position as u64, line.to_string().as_bytes(), &mut out);
+    }
+    assert_eq!(out.agent_turn, Some(true));
+    codec.delivered(Delivered::CancelAgentTurn);
+    let receipt = json!({"type": "control_response",
+        "response": {"subtype": "success", "request_id": "cancel-1", "response": {"still_queued": []}}});
+    codec.decode(2, receipt.to_string().as_bytes(), &mut out);
+    assert_eq!(out.agent_turn, Some(false));
+    assert!(render(0, &out).ends_with("agent_turn_ended Cancelled\n"));
+}
+
+#[test]
+fn a_stream_that_a_turns_end_cuts_is_void() {
+    let lines = [
+        vec![line("system", None, json!({"subtype": "init"}))],
+        vec![says(None, "m", uses("u1", "Agent")), launched("u1")],
+        start(SUB, "s1"),
+        vec![piece(SUB, "half"), ended(), piece(SUB, " and half"), says(SUB, "s1", text("half and half"))],
+    ];
+    check(
+        &lines.concat(),
+        &[
+            "tool u1 Agent {}",
+            r#"task a1 Agent "look" Running "u1""#,
+            r#"under u1: text 1-5 "half""#,
+            r#"message "x""#,
+            "under u1: text_end 1-5 VOID",
+            "turn_ended Completed",
+            "(turn ended)",
+            "agent_turn Background",
+            r#"under u1: message "half and half""#,
+        ],
+    );
+}
+
+#[test]
+fn the_report_of_a_subagent_is_shown_without_what_is_around_it() {
+    let framed = "  <tools-used-before-summary>Bash</tools-used-before-summary>\n\n[Subagent hand-back] The text below \
+                  is the report. The report follows:\n  one\n\n    two\nagentId: a1 (internal)\n<usage>1</usage>";
+    let more = json!({"status": "completed", "content": [
+        text("<tools-used-before-summary>Bash</tools-used-before-summary>\n"), text("one\n\n  two")]});
+    let mut reported = result(None, "u1", framed);
+    reported["tool_use_result"] = more;
+    for result in [result(None, "u1", framed), reported] {
+        check(
+            &[says(None, "m", uses("u1", "Agent")), result],
+            &["tool u1 Agent {}", r#"tool_end u1 Agent Ok("one\n\n  two")"#],
+        );
+    }
+}
