@@ -53,7 +53,9 @@ pub fn unbalanced(events: &[Value]) -> Vec<String> {
     let mut wrong = Vec::new();
     for event in events {
         let kind = event["event"].as_str().unwrap_or_default();
-        let key = |what, id: &str| (what, format!("{} {}", event["chat_id"], event[id]));
+        // Subagents may use the same ids for their tool uses.
+        let place = |what| if what == "tool" { &event["parent_call_id"] } else { &Value::Null };
+        let key = |what, id: &str| (what, format!("{} {} {}", event["chat_id"], place(what), event[id]));
         let answers = matches!(
             kind,
             "delta"

@@ -7,6 +7,7 @@
 mod background;
 mod interrupts;
 mod races;
+mod subagents;
 
 use std::{
     env, fs,
