@@ -390,7 +390,6 @@ impl Agents {
     fn background(made: u64, process: &mut Process, rng: &mut Rng) -> Option<AgentEvent> {
         if process.turn.is_none() && !process.in_own_turn && rng.chance(8) {
             process.in_own_turn = true;
-            process.open.clear();
             return Some(AgentEvent::AgentTurnStarted { reason: TurnReason::Background });
         }
         if !rng.chance(4) {
@@ -426,8 +425,8 @@ impl Agents {
     }
 
     fn end_own(process: &mut Process, rng: &mut Rng) -> AgentEvent {
+        // As after a prompt's turn, an answer may still be on its way.
         process.in_own_turn = false;
-        process.open.clear();
         let outcomes = [Outcome::Completed, Outcome::Cancelled, Outcome::Failed];
         let outcome = rng.pick(&outcomes).copied().unwrap_or(Outcome::Completed);
         AgentEvent::AgentTurnEnded { outcome, error: None, usage: None, cost: None }
