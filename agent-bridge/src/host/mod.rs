@@ -30,7 +30,7 @@ mod intake;
 pub(crate) mod lending;
 mod link;
 pub(crate) mod protocol;
-mod recent;
+pub(crate) mod recent;
 pub(crate) mod socket;
 pub(crate) mod spool;
 mod supervisor;

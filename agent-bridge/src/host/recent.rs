@@ -10,17 +10,17 @@ use super::protocol::CommandHead;
 /// journal's last position. A turn begins only after the journal has the end of the previous turn and everything before
 /// it, so a command from two turns ago is never repeated.
 #[derive(Debug, Default)]
-pub(super) struct RecentCommands {
+pub(crate) struct RecentCommands {
     newest: BTreeSet<String>,
     before: BTreeSet<String>,
 }
 
 impl RecentCommands {
-    pub(super) fn contains(&self, id: &str) -> bool {
+    pub(crate) fn contains(&self, id: &str) -> bool {
         self.newest.contains(id) || self.before.contains(id)
     }
 
-    pub(super) fn insert(&mut self, head: &CommandHead) {
+    pub(crate) fn insert(&mut self, head: &CommandHead) {
         if head.opens_turn {
             self.before = mem::take(&mut self.newest);
         }

@@ -307,11 +307,12 @@ impl Session {
         }
     }
 
-    /// Notes that a turn is cancelled whose prompt no process has.
+    /// Notes that a turn is cancelled whose prompt no process has. The host may know the ids of the turn's prompt and
+    /// cancel, which were written to an earlier process, and takes a command with a known id for a repeat.
     fn cancel_unsent(&mut self, id: CommandId, turn: &TurnId) {
         self.sent = Some(turn.clone());
         self.was_open = true;
-        self.note(format!("c{}:{turn}", id.0), false, CommandMeaning::Void { turn: turn.as_str().into() });
+        self.note(format!("v{}:{turn}", id.0), false, CommandMeaning::Void { turn: turn.as_str().into() });
     }
 
     /// Sends a command to the process, if the dialect has something to send for it.

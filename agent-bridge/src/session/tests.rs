@@ -1,4 +1,5 @@
 //! Table tests of the machine: each script has inputs (`>`) and, below each, all outputs that it has (`<`).
+//! A command whose id is known is not delivered, as under a host, and is a `repeat`.
 //!
 //! Inputs: `prompt TURN`, `cancel TURN`, `answer REQUEST`, `stop`, `after MS`, `delivered` (the records of all commands
 //! since), the process's records `out LINE`, `exit STATUS WORDS`, `closed`, `skipped BYTES`, `not found`, and `attach POSITION`.
@@ -24,7 +25,10 @@ use crate::{
     BridgeLimits,
     dialect::Dialect,
     exec::{random::Random, stderr_tail::LastWords},
-    host::protocol::{Action, CommandMeaning, Exited, SpawnFailure},
+    host::{
+        protocol::{Action, CommandHead, CommandMeaning, Exited, SpawnFailure},
+        recent::RecentCommands,
+    },
 };
 
 struct Bench {
@@ -35,6 +39,8 @@ struct Bench {
     commands: u64,
     /// Commands whose records are not decoded yet.
     undelivered: Vec<CommandMeaning>,
+    /// The host's memory of commands.
+    known: RecentCommands,
 }
 
 impl Bench {
@@ -57,7 +63,27 @@ impl Bench {
             now: Instant::now(),
             commands: 0,
             undelivered: Vec::new(),
+            known: RecentCommands::default(),
         }
+    }
+
+    /// Adds commands of an earlier gateway, each with its id.
+    fn sent_before<'a>(&mut self, commands: impl IntoIterator<Item = (&'a str, CommandMeaning)>) {
+        for (id, meaning) in commands {
+            let opens_turn = matches!(meaning, CommandMeaning::Prompt { .. });
+            let head = CommandHead { id: id.into(), action: Action::Write, opens_turn, meaning };
+            assert!(self.accept(&head), "{id} is new");
+        }
+    }
+
+    /// Takes a command as the host does. Returns false for a repeat.
+    fn accept(&mut self, head: &CommandHead) -> bool {
+        let is_new = !self.known.contains(&head.id);
+        if is_new {
+            self.known.insert(head);
+            self.undelivered.push(head.meaning.clone());
+        }
+        is_new
     }
 
     /// Carries out one line of a script. Returns all outputs.
@@ -100,10 +126,8 @@ impl Bench {
         self.session.handle(self.now, Input::Progress { published }, &mut self.decoder);
         let mut outputs = replies;
         while let Some(output) = self.session.poll_output() {
-            if let Output::Command { head, .. } = &output {
-                self.undelivered.push(head.meaning.clone());
-            }
-            outputs.push(render(output));
+            let is_repeat = matches!(&output, Output::Command { head, .. } if !self.accept(head));
+            outputs.push(render(output) + if is_repeat { " repeat" } else { "" });
         }
         outputs
     }
@@ -228,7 +252,7 @@ fn a_prompt_that_is_cancelled_before_it_is_sent_is_void() {
         "> answer r2
          > cancel t0
          > cancel t1
-         < c4:t1 note
+         < v4:t1 note
          > delivered
          < turn Cancelled
          > out ready
@@ -315,7 +339,7 @@ fn a_start_waits_for_the_end_of_the_backoff() {
     assert_eq!(bench.session.deadline(), Some(due));
     check_with(
         &mut bench,
-        "> attach 0\n> cancel t1\n< c2:t1 note\n> delivered\n< turn Cancelled\n> prompt t2",
+        "> attach 0\n> cancel t1\n< v2:t1 note\n> delivered\n< turn Cancelled\n> prompt t2",
     );
     bench.now = due;
     check_with(
@@ -337,7 +361,7 @@ fn without_a_host_an_instance_waits_for_its_first_prompt() {
         &mut bench,
         "> prompt t1
          > cancel t1
-         < c2:t1 note
+         < v2:t1 note
          > delivered
          < turn Cancelled
          > answer r2
@@ -353,8 +377,10 @@ fn commands_wait_until_the_records_of_the_gateway_before_are_decoded() {
     let turn = || "t1".to_owned();
     bench.session.attach(3, Some(TurnId::parse("t1").unwrap()));
     bench.decoder.pass_only(Some(TurnId::parse("t1").unwrap()));
-    bench.undelivered =
-        vec![CommandMeaning::Start { session: None }, CommandMeaning::Prompt { turn: turn() }];
+    bench.sent_before([
+        ("start1", CommandMeaning::Start { session: None }),
+        ("c1:t1", CommandMeaning::Prompt { turn: turn() }),
+    ]);
     // The hub sends the prompt again; the records show that it was sent.
     check_with(
         &mut bench,
@@ -373,8 +399,10 @@ fn commands_wait_until_the_records_of_the_gateway_before_are_decoded() {
 fn a_turn_that_the_log_has_lost_is_cancelled_before_the_next_prompt() {
     let mut bench = Bench::new(STEPS, None);
     bench.session.attach(2, None);
-    bench.undelivered =
-        vec![CommandMeaning::Start { session: None }, CommandMeaning::Prompt { turn: "lost".into() }];
+    bench.sent_before([
+        ("start1", CommandMeaning::Start { session: None }),
+        ("c9:lost", CommandMeaning::Prompt { turn: "lost".into() }),
+    ]);
     check_with(
         &mut bench,
         "> delivered

@@ -101,8 +101,10 @@ fn a_lost_turn_hides_nothing_of_a_turn_of_the_agent() {
     let mut bench = Bench::new(STEPS, None);
     bench.session.attach(2, None);
     bench.decoder.pass_only(None);
-    bench.undelivered =
-        vec![CommandMeaning::Start { session: None }, CommandMeaning::Prompt { turn: "lost".into() }];
+    bench.sent_before([
+        ("start1", CommandMeaning::Start { session: None }),
+        ("c9:lost", CommandMeaning::Prompt { turn: "lost".into() }),
+    ]);
     check_with(
         &mut bench,
         "> delivered

@@ -68,11 +68,11 @@ fn a_session_that_is_unknown_only_to_the_first_prompt_costs_the_prompt_nothing()
         // Cancelled before and after the process is gone.
         (
             "> out unknown\n< end1 kill\n> cancel t1\n< c2:t1 write stop;\n> delivered\n",
-            "> out ready\n< c1:t1 note\n> delivered\n< turn Cancelled",
+            "> out ready\n< v1:t1 note\n> delivered\n< turn Cancelled",
         ),
         (
             "> out unknown\n< end1 kill\n",
-            "> cancel t1\n< c2:t1 note\n> delivered\n< turn Cancelled\n> out ready",
+            "> cancel t1\n< v2:t1 note\n> delivered\n< turn Cancelled\n> out ready",
         ),
     ] {
         check(STEPS, Some("s1"), &format!("{prompted}{failure}{lost}{end}"));
@@ -89,7 +89,7 @@ fn a_session_that_is_unknown_only_to_the_first_prompt_costs_the_prompt_nothing()
 fn a_second_start_goes_on_under_another_gateway() {
     let mut bench = Bench::new(STEPS, Some("s1"));
     bench.session.attach(3, None);
-    bench.undelivered = vec![CommandMeaning::Start { session: Some("s1".into()) }];
+    bench.sent_before([("start1", CommandMeaning::Start { session: Some("s1".into()) })]);
     check_with(
         &mut bench,
         "> delivered
@@ -103,11 +103,39 @@ fn a_second_start_goes_on_under_another_gateway() {
     let start = |session: Option<&str>| CommandMeaning::Start { session: session.map(Into::into) };
     let mut bench = Bench::new(STEPS, Some("s1"));
     bench.session.attach(6, Some(TurnId::parse("t1").unwrap()));
-    bench.undelivered = vec![start(Some("s1")), turn()];
+    bench.sent_before([("start1", start(Some("s1"))), ("c1:t1", turn())]);
     check_with(&mut bench, "> delivered\n> out ready\n> out unknown\n> exit 1");
-    bench.undelivered = vec![start(None)];
+    bench.sent_before([("start2", start(None))]);
     check_with(
         &mut bench,
         &format!("> delivered\n< {LOST}\n> prompt t1\n> out ready\n< c1:t1.2 write turn t1;hi;"),
+    );
+}
+
+#[test]
+fn a_cancel_that_an_earlier_gateway_wrote_to_a_process_that_is_gone_ends_the_turn() {
+    let turn = || "t1".to_owned();
+    let mut bench = Bench::new(STEPS, Some("s1"));
+    bench.session.attach(6, Some(TurnId::parse("t1").unwrap()));
+    bench.sent_before([
+        ("start1", CommandMeaning::Start { session: Some("s1".into()) }),
+        ("c1:t1", CommandMeaning::Prompt { turn: turn() }),
+        ("c2:t1", CommandMeaning::Cancel { turn: turn() }),
+    ]);
+    check_with(
+        &mut bench,
+        &format!(
+            "> delivered
+             > out ready
+             > out unknown
+             > exit 1
+             > prompt t1
+             < start2 start hello;
+             > cancel t1
+             < v2:t1 note
+             > delivered
+             < {LOST}
+             < turn Cancelled"
+        ),
     );
 }
