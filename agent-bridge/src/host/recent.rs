@@ -2,13 +2,18 @@
 
 use std::{collections::BTreeSet, mem};
 
-use super::protocol::CommandHead;
+use super::protocol::{Action, CommandHead};
 
-/// The ids of spooled commands of the newest turn and of the turn before it.
+/// The ids of spooled commands since the newest prompt, and of those between it and the prompt before it.
 ///
-/// A gateway that takes an agent over repeats the commands of the open turn, and the replies to output after the
-/// journal's last position. A turn begins only after the journal has the end of the previous turn and everything before
-/// it, so a command from two turns ago is never repeated.
+/// A gateway that takes an agent over repeats the commands of the open turns, and the replies to output after the
+/// journal's last position. A prompt is sent only after the journal has the end of the previous prompt's turn and
+/// everything before it, so a command from before the previous prompt is repeated only if it is for an agent's own turn
+/// that outlasts two prompts.
+///
+/// A turn that an agent begins by itself waits for no journal, and each gateway notes it anew, so such a note makes no
+/// command old. The note itself is not remembered: it changes nothing at the agent, and between two prompts there may
+/// be any number.
 #[derive(Debug, Default)]
 pub(crate) struct RecentCommands {
     newest: BTreeSet<String>,
@@ -21,8 +26,10 @@ impl RecentCommands {
     }
 
     pub(crate) fn insert(&mut self, head: &CommandHead) {
-        if head.opens_turn {
-            self.before = mem::take(&mut self.newest);
+        match (head.opens_turn, &head.action) {
+            (true, Action::Note) => return,
+            (true, _) => self.before = mem::take(&mut self.newest),
+            (false, _) => {}
         }
         self.newest.insert(head.id.clone());
     }
@@ -31,10 +38,10 @@ impl RecentCommands {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::protocol::{Action, CommandMeaning};
+    use crate::host::protocol::CommandMeaning;
 
     fn command(id: &str, opens_turn: bool) -> CommandHead {
-        CommandHead { id: id.into(), action: Action::Note, opens_turn, meaning: CommandMeaning::Reply }
+        CommandHead { id: id.into(), action: Action::Write, opens_turn, meaning: CommandMeaning::Reply }
     }
 
     #[test]
@@ -55,5 +62,19 @@ mod tests {
             }
             assert!(recent.newest.len() + recent.before.len() <= 4);
         }
+    }
+
+    #[test]
+    fn turns_that_the_agent_begins_by_itself_make_no_command_old() {
+        let mut recent = RecentCommands::default();
+        let commands = ["prompt", "cancel", "answer"];
+        for id in commands {
+            recent.insert(&command(id, id == "prompt"));
+        }
+        for position in 0..1000 {
+            recent.insert(&CommandHead { action: Action::Note, ..command(&format!("a{position}"), true) });
+        }
+        assert!(commands.iter().all(|id| recent.contains(id)));
+        assert_eq!(recent.newest.len() + recent.before.len(), commands.len());
     }
 }
