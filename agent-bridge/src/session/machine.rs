@@ -294,17 +294,25 @@ impl Session {
                 let on_its_way =
                     self.sent.as_ref() == Some(turn_id) && state.prompted.as_ref() != Some(turn_id);
                 let is_prompted = state.prompted.as_ref() == Some(turn_id);
-                let open = if is_prompted { state.turn_open } else { state.agent_turn };
+                let open =
+                    if is_prompted { state.turn_open } else { state.agent_turn || self.is_alone(state) };
                 if waits {
                     self.waiting = None;
                     self.cancel_unsent(*id, turn_id);
                 } else if on_its_way || open {
                     self.send(&command, decoder);
                 }
-                // Otherwise the turn's end is about to be decoded; an interrupt could only stop the next turn.
+                // Otherwise the turn's end is about to be decoded; an interrupt could only stop a prompt's turn.
             }
             AgentCommand::Answer { .. } => self.send(&command, decoder),
         }
+    }
+
+    /// Whether the process has no prompt to work on, nor will get one before the next command. An interrupt then reaches
+    /// nothing but work of the agent's own, of which the codec may know nothing.
+    fn is_alone(&self, state: &SessionState) -> bool {
+        let prompted = state.turn_open || self.sent != state.prompted || self.waiting.is_some();
+        state.running && state.ready && !prompted
     }
 
     /// Notes that a turn is cancelled whose prompt no process has. The host may know the ids of the turn's prompt and

@@ -392,8 +392,11 @@ impl RecordDecoder {
                 self.state.turn_open = true;
                 (self.state.cancelled, self.state.unsent) = (false, false);
             }
-            // Only the hub knows the id of a turn that the agent began by itself.
-            CommandMeaning::Cancel { turn } if self.state.agent_turn && !self.is_open(&turn) => {
+            // Only the hub knows the id of a turn that the agent began by itself, and maybe that there is one. If it is
+            // over, the interrupt reaches the prompt's turn.
+            CommandMeaning::Cancel { turn }
+                if !self.is_open(&turn) && (self.state.agent_turn || !self.state.turn_open) =>
+            {
                 self.codec.delivered(Delivered::CancelAgentTurn);
             }
             CommandMeaning::Cancel { .. } => {

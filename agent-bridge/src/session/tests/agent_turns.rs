@@ -117,3 +117,27 @@ fn a_lost_turn_hides_nothing_of_a_turn_of_the_agent() {
          > out end",
     );
 }
+
+#[test]
+fn work_that_no_codec_declares_can_be_cancelled_while_no_prompt_could_be_hit() {
+    check_in_agent_turn(
+        "> out over
+         < agent turn Completed
+         > cancel t1
+         > cancel a1
+         < c3:a1 write stop;
+         > delivered
+         > out what
+         < reply the agent's turn
+         > prompt t2
+         < c4:t2 write turn t2;hi;
+         > cancel a1
+         > delivered
+         > cancel a1
+         > out end
+         < turn Completed
+         > cancel a1
+         < c7:a1 write stop;",
+    );
+    check(STEPS, None, "> prompt t1\n< start1 start hello;\n> delivered\n> cancel a1");
+}
