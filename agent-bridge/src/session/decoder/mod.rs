@@ -13,13 +13,14 @@ use serde_json::value::RawValue;
 use switchboard_core::{
     agent::{AgentCommand, AgentEvent},
     ids::{RequestId, TurnId},
-    wire::{NoticeLevel, Outcome},
+    wire::{NoticeLevel, Outcome, TurnError},
 };
 
 use self::filter::{LostTurn, TurnFilter};
 use crate::{
     dialect::{
         Codec, Conversation, Decoded, Delivered, Dialect, Encoded, Framing, ProcessExit, ProcessLifetime,
+        TurnEnding,
     },
     exec::{status::describe_end, stderr_tail::LastWords},
     host::protocol::{CommandMeaning, Exited, SpawnFailure},
@@ -448,23 +449,30 @@ impl RecordDecoder {
     fn exited(&mut self, exited: Exited, batch: &mut DecodedBatch) {
         self.state.running = false;
         let mut out = Decoded { events: std::mem::take(&mut batch.events), ..Decoded::default() };
+        let exit_description = describe_end(exited.code, exited.signal);
         let exit = ProcessExit {
             code: exited.code,
             cancelled: self.state.cancelled,
-            description: &describe_end(exited.code, exited.signal),
+            description: &exit_description,
             last_words: &self.last_words.sentence(&exited.stderr),
         };
         self.codec.exited(&exit, &mut out);
-        // The hub closes what is open when the instance ends.
-        self.state.agent_turn = false;
+        let left_open = std::mem::take(&mut self.state.agent_turn) && out.agent_turn != Some(false);
         if out.turn_ended {
             if matches!(out.events.last(), Some(AgentEvent::TurnEnded { outcome: Outcome::Failed, .. })) {
                 self.last_words.report(&exited.stderr);
             }
             self.turn_ended(batch);
         }
-        batch.events = out.events;
         self.state.exited = Some(exited);
+        // When the instance ends, the hub closes what is open. Otherwise the next process knows nothing of the turn.
+        if left_open && self.state.end_reason(self.dialect.lifetime()).is_none() {
+            let detail = format!("The agent {exit_description}.");
+            let error = Some(TurnError { code: "agent_exited".into(), detail });
+            out.end_agent_turn(TurnEnding { error, ..Outcome::Interrupted.into() });
+            batch.turn_ended = true;
+        }
+        batch.events = out.events;
     }
 
     fn turn_ended(&mut self, batch: &mut DecodedBatch) {

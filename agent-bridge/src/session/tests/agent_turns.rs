@@ -141,3 +141,26 @@ fn work_that_no_codec_declares_can_be_cancelled_while_no_prompt_could_be_hit() {
     );
     check(STEPS, None, "> prompt t1\n< start1 start hello;\n> delivered\n> cancel a1");
 }
+
+#[test]
+fn a_turn_of_the_agent_ends_with_its_process_if_another_process_follows() {
+    check(
+        STEPS,
+        Some("s1"),
+        "> prompt t1
+         < start1 start--resume s1 hello;
+         > delivered
+         > out ready
+         < c1:t1 write turn t1;hi;
+         > delivered
+         > out begin
+         < agent turn Background
+         < a4 note of a turn
+         > out unknown
+         < end1 kill
+         > delivered
+         > exit 1
+         < agent turn Interrupted
+         < start2 start hello;",
+    );
+}
