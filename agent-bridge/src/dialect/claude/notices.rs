@@ -24,6 +24,9 @@ use crate::{
 /// Most outputs of commands of one turn whose repetition is recognised.
 const OUTPUTS: usize = 16;
 
+/// Most limits of usage that are remembered as told.
+const LIMITS: usize = 16;
+
 /// The sentence about an agent that is not signed in. The command `/login` does not work in the agent's mode.
 pub(super) const SIGN_IN: &str =
     "The agent is not signed in: run `claude` in a terminal on the gateway's machine and sign in there.";
@@ -158,15 +161,16 @@ impl ClaudeCodec {
     }
 
     fn usage_limit(&mut self, limit: UsageLimit<'_>, out: &mut Decoded) {
+        let name = line(limit.rate_limit_type.as_deref().unwrap_or("usage"), 64);
         let (level, state, sentence) = match limit.status.as_deref() {
             Some("rejected") => (NoticeLevel::Warning, "reached", "has reached"),
             Some("allowed_warning") => (NoticeLevel::Info, "near", "is near"),
+            _ if limit.rate_limit_type.is_none() => return self.state.told.limits.clear(),
             _ => {
-                self.state.told.limit = None;
+                self.state.told.limits.remove(&name);
                 return;
             }
         };
-        let name = line(limit.rate_limit_type.as_deref().unwrap_or("usage"), 64);
         let which = match &*name {
             "five_hour" => "five-hour limit".into(),
             "seven_day" => "weekly limit".into(),
@@ -178,14 +182,18 @@ impl ClaudeCodec {
         let until = limit.resets_at.and_then(clock::utc);
         let until = until.map(|time| format!(" It resets on {time}.")).unwrap_or_default();
         let known = data([
-            ("limit", Some(name.into())),
+            ("limit", Some(name.clone().into())),
             ("resets_at_ms", limit.resets_at.map(|seconds| seconds.saturating_mul(1000).into())),
             ("state", Some(state.into())),
         ]);
-        if self.state.told.limit.as_ref() == Some(&known) {
+        let told = &mut self.state.told.limits;
+        if told.get(&name) == Some(&known) {
             return;
         }
-        self.state.told.limit = Some(known.clone());
+        if told.len() >= LIMITS {
+            told.clear();
+        }
+        told.insert(name, known.clone());
         let mut details = known;
         if let Some(used) = limit.utilization.filter(|used| used.is_finite()) {
             details["utilization"] = json!(used);
@@ -285,7 +293,7 @@ pub(super) fn needs_sign_in(result: &TurnResult) -> bool {
     let failed = result.is_error == Some(true) || result.subtype.starts_with("error");
     let errors = result.errors.as_deref().unwrap_or_default();
     let mut texts = result.result.iter().chain(errors);
-    failed && texts.any(|text| text.starts_with("Not logged in") || text.contains("/login"))
+    failed && texts.any(|text| text.starts_with("Not logged in") || text.contains("Please run /login"))
 }
 
 fn informational(said: &Said<'_>, out: &mut Decoded) {

@@ -1,6 +1,6 @@
 //! What has been told beside the answer.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -12,8 +12,8 @@ use super::blocks::Streamed;
 #[serde(default)]
 pub(super) struct Told {
     pub(super) compaction: Compaction,
-    /// The limit of usage that was told last.
-    pub(super) limit: Option<Value>,
+    /// What was told last of each limit of usage.
+    pub(super) limits: BTreeMap<String, Value>,
     /// Outputs of commands in this turn that were told once, and whether by a replayed line.
     pub(super) outputs: Vec<(bool, Streamed)>,
     /// Tool uses in this turn that a person was asked about, or whose denial was told.

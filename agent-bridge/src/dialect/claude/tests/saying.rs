@@ -178,6 +178,15 @@ fn a_limit_of_usage_is_told_with_its_end() {
             "(turn ended)",
         ]
     );
+    let other = json!({"type": "rate_limit_event", "rate_limit_info": {
+        "status": "allowed_warning", "rateLimitType": "seven_day"}});
+    let alternating: Vec<Value> = (0..3)
+        .flat_map(|_| [limit("rejected"), other.clone()])
+        .chain([limit("allowed"), other.clone()])
+        .collect();
+    assert_eq!(said(&alternating).len(), 2, "each limit is told once");
+    let again = [limit("rejected"), limit("allowed"), limit("rejected")];
+    assert_eq!(said(&again).len(), 2, "a limit that was lifted is told again");
     let hostile = json!({"type": "rate_limit_event", "rate_limit_info": {"status": "rejected",
         "rateLimitType": "\u{1b}[31mx_y\n", "resetsAt": u64::MAX}});
     assert!(
@@ -298,4 +307,6 @@ fn whoever_must_sign_in_is_told_where() {
         );
     }
     assert_eq!(said(&[result(false, "Run /login.")])[0], "message \"Run /login.\"");
+    let page = "404: https://example.org/login was not found";
+    assert_eq!(said(&[result(true, page)])[0], format!("turn_ended Failed agent_api_error: {page}"));
 }
