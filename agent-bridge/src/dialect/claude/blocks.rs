@@ -86,7 +86,14 @@ impl Streamed {
 enum Kind {
     Text,
     Thinking,
-    Tool { id: String, name: String, input: String },
+    Tool {
+        id: String,
+        name: String,
+        input: String,
+        /// Whether a piece did not fit, so that the input ends before it.
+        #[serde(default)]
+        cut: bool,
+    },
     Other,
 }
 
@@ -108,7 +115,8 @@ pub(super) enum MessageEnd {
     Stands,
     /// The agent reported that the blocks from this index on are void.
     AbandonedFrom(u64),
-    /// Another message began before this one was stopped. Blocks that no `assistant` line has repeated are void.
+    /// Another message began before this one was stopped. Blocks that no `assistant` line has repeated are void, unless
+    /// their stream begins with one that is not.
     Restarted,
 }
 
@@ -134,7 +142,7 @@ impl OpenMessage {
             ("text", _) => Kind::Text,
             ("thinking", _) => Kind::Thinking,
             ("tool_use" | "server_tool_use" | "mcp_tool_use", Some((id, name))) => {
-                Kind::Tool { id: id.into(), name: name.into(), input: String::new() }
+                Kind::Tool { id: id.into(), name: name.into(), input: String::new(), cut: false }
             }
             _ => Kind::Other,
         };
@@ -204,11 +212,11 @@ impl OpenMessage {
     }
 
     pub(super) fn tool_piece(&mut self, index: u64, piece: &str) {
-        let block = self.block(index);
-        if let Some(OpenBlock { kind: Kind::Tool { input, .. }, .. }) = block
-            && input.len() + piece.len() <= TOOL_INPUT_BYTES
-        {
-            input.push_str(piece);
+        if let Some(OpenBlock { kind: Kind::Tool { input, cut, .. }, .. }) = self.block(index) {
+            *cut |= input.len() + piece.len() > TOOL_INPUT_BYTES;
+            if !*cut {
+                input.push_str(piece);
+            }
         }
     }
 
@@ -220,8 +228,21 @@ impl OpenMessage {
 
     /// The valid text blocks that no `assistant` line has repeated, if the message ends with `end`.
     pub(super) fn unconfirmed(&self, end: MessageEnd) -> impl Iterator<Item = Streamed> {
-        let stands = move |block: &&OpenBlock| block.is_unconfirmed_text() && !block.is_void(end);
-        self.blocks.iter().filter(stands).map(OpenBlock::told)
+        let stands = |(block, void): &(&OpenBlock, bool)| block.is_unconfirmed_text() && !void;
+        self.blocks.iter().zip(self.void(end)).filter(stands).map(|(block, _)| block.told())
+    }
+
+    /// Whether each block is void, if the message ends with `end`.
+    fn void(&self, end: MessageEnd) -> Vec<bool> {
+        let mut confirmed = None;
+        let void = self.blocks.iter().map(|block| {
+            let stands = end == MessageEnd::Restarted && confirmed == Some(&block.stream);
+            if block.phase == Phase::Confirmed {
+                confirmed = Some(&block.stream);
+            }
+            !stands && block.is_void(end)
+        });
+        void.collect()
     }
 
     /// Handles a whole text from an `assistant` line. Returns whether it is the text of a block here.
@@ -293,19 +314,20 @@ impl OpenMessage {
             Phase::Open => block.phase = Phase::Stopped,
             Phase::Stopped | Phase::Ended => {}
         }
-        let Kind::Tool { id, name, input } = &mut block.kind else { return None };
+        let Kind::Tool { id, name, input, cut } = &mut block.kind else { return None };
         if block.phase != Phase::Stopped {
             return None;
         }
         block.phase = Phase::Ended;
-        let input = records::value(&std::mem::take(input));
+        let input = std::mem::take(input);
+        let input = if *cut { (input + "…").into() } else { records::value(&input) };
         Some(StreamedTool { id: id.clone(), name: name.clone(), input })
     }
 
     /// Ends all open streams.
     pub(super) fn finish(mut self, end: MessageEnd, events: &mut Vec<AgentEvent>) {
-        for block in &mut self.blocks {
-            let void = block.is_void(end);
+        let void = self.void(end);
+        for (block, void) in self.blocks.iter_mut().zip(void) {
             if block.phase != Phase::Ended {
                 block.end(void, events);
             } else if void && block.streamed.bytes > 0 && block.kind == Kind::Text {

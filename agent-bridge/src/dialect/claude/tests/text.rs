@@ -187,6 +187,29 @@ fn an_answer_that_is_cut_at_citations_is_one_text_with_sources() {
 }
 
 #[test]
+fn a_confirmed_text_stands_when_the_message_begins_again() {
+    let cited = |text: &str| json!({"type": "text", "text": text, "citations": []});
+    let piece = |index, text: &str| delta(index, &json!({"type": "text_delta", "text": text}));
+    let open = |confirmed: Option<String>| {
+        let mut lines = vec![start(), block(0, &cited("")), piece(0, "Known. ")];
+        lines.extend(confirmed);
+        lines.extend([stop(0), block(1, &cited("")), piece(1, "Half"), start()]);
+        said(&lines)
+    };
+    let told = [r#"text 1-2 "Known. ""#, r#"text 1-2 "Half""#];
+    assert_eq!(open(Some(whole(&cited("Known. ")))), [told[0], told[1], "text_end 1-2"]);
+    assert_eq!(open(None), [told[0], told[1], "text_end 1-2 VOID"]);
+}
+
+#[test]
+fn tool_input_that_is_too_long_ends_before_what_does_not_fit() {
+    let piece = |text: &str| delta(0, &json!({"type": "input_json_delta", "partial_json": text}));
+    let tool = block(0, &json!({"type": "tool_use", "id": "t1", "name": "run", "input": {}}));
+    let lines = [start(), tool, piece("{\"a\":1"), piece(&"x".repeat(1024 * 1024)), piece("}"), stop(0)];
+    assert_eq!(said(&lines), [r#"tool t1 run "{\"a\":1…""#]);
+}
+
+#[test]
 fn a_search_that_fails_says_why() {
     let asked = json!({"type": "server_tool_use", "id": "srv1", "name": "web_search", "input": {}});
     let failed = json!({"type": "web_search_tool_result", "tool_use_id": "srv1",
