@@ -10,7 +10,7 @@ use switchboard_core::{
 
 use super::{
     elicitation, questions, requests,
-    state::{Cancel, ClaudeCodec, Prompted},
+    state::{Cancel, ClaudeCodec, Pending, Prompted},
 };
 use crate::dialect::Decoded;
 
@@ -20,6 +20,7 @@ pub(super) const INITIALIZE: &str = "initialize";
 pub(super) const CANCEL: &str = "cancel-";
 
 const DENIED: &str = "The person denied this.";
+const TURN_ENDED: &str = "The turn ended before an answer.";
 const NOT_GRANTED: &str = "This was not granted: the answer that came does not fit the request.";
 
 #[derive(Serialize)]
@@ -103,8 +104,7 @@ impl ClaudeCodec {
                 Decision::Other(json!({"behavior": "deny", "message": NOT_GRANTED}))
             }
         };
-        let response = Response { subtype: "success", request_id: &pending.agent_id, response };
-        serde_json::to_vec(&ControlResponse { r#type: "control_response", response }).ok()
+        pending.response(response)
     }
 
     /// Sends another interrupt for a prompt that was cancelled while it was queued and now begins. Called at each sign
@@ -114,6 +114,22 @@ impl ClaudeCodec {
         if self.state.cancel == Cancel::Missed {
             out.replies.push(control_request(&format!("{CANCEL}again"), "interrupt"));
         }
+    }
+}
+
+impl Pending {
+    /// The denial of a request whose turn ended.
+    pub(super) fn denial_at_the_end(&self) -> Option<Vec<u8>> {
+        self.response(Decision::Other(if self.form {
+            json!({"action": "cancel"})
+        } else {
+            json!({"behavior": "deny", "message": TURN_ENDED})
+        }))
+    }
+
+    fn response(&self, response: Decision<'_>) -> Option<Vec<u8>> {
+        let response = Response { subtype: "success", request_id: &self.agent_id, response };
+        serde_json::to_vec(&ControlResponse { r#type: "control_response", response }).ok()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whose turn a record belongs to: the turn of the prompt that was sent last, or one that the agent began by itself.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, mem};
 
 use switchboard_core::{
     agent::AgentEvent,
@@ -10,7 +10,7 @@ use switchboard_core::{
 use super::{
     blocks::MessageEnd,
     records::{Line, TurnResult},
-    state::{Cancel, ClaudeCodec, OwnTurn, PromptPhase, Prompted},
+    state::{Cancel, ClaudeCodec, OwnTurn, Pending, PromptPhase, Prompted},
 };
 use crate::dialect::{Decoded, TurnEnding};
 
@@ -167,18 +167,19 @@ impl ClaudeCodec {
         }
     }
 
-    /// Forgets what belongs to the turn that ends: the hub closes what is still open. Subagents in the background go on.
+    /// Forgets what belongs to the turn that ends: the hub closes what is still open. Subagents in the background go on,
+    /// but nobody can answer what they have asked, so it is denied.
     pub(super) fn settle(&mut self, out: &mut Decoded) {
         self.voices_break_off(out);
         let uses = self.state.tools.keys().chain(self.state.ended_uses.keys());
         let parents = uses.filter_map(|key| key.split_once('\n').map(|(parent, _)| parent));
-        let parents = parents.chain(self.state.pending.values().filter_map(|ask| ask.parent.as_deref()));
         let go_on: BTreeSet<String> =
             parents.filter(|parent| self.outlives_turn(parent)).map(Into::into).collect();
         let goes_on = |key: &str| key.split_once('\n').is_some_and(|(parent, _)| go_on.contains(parent));
         self.state.tools.retain(|key, _| goes_on(key));
         self.state.ended_uses.retain(|key, _| goes_on(key));
-        self.state.pending.retain(|_, ask| ask.parent.as_ref().is_some_and(|parent| go_on.contains(parent)));
+        let unanswered = mem::take(&mut self.state.pending);
+        out.replies.extend(unanswered.values().filter_map(Pending::denial_at_the_end));
         self.state.unconfirmed.clear();
         self.state.synthetic = None;
         self.state.spoke = false;

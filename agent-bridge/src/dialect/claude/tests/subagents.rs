@@ -200,6 +200,39 @@ fn a_background_subagent_goes_on_after_the_turn() {
 }
 
 #[test]
+fn what_a_background_subagent_asks_is_denied_when_the_turn_ends() {
+    let ask = |id: &str| {
+        let request = json!({"subtype": "can_use_tool", "tool_name": "Bash", "input": {}, "agent_id": "a1"});
+        json!({"type": "control_request", "request_id": id, "request": request})
+    };
+    let withdrawn = json!({"type": "control_cancel_request", "request_id": "r-1"});
+    let lines = [
+        line("system", None, json!({"subtype": "init"})),
+        says(None, "m", uses("u1", "Agent")),
+        launched("u1"),
+        ask("r-1"),
+        ask("r-2"),
+        withdrawn,
+        ended(),
+    ];
+    check(
+        &lines,
+        &[
+            "tool u1 Agent {}",
+            r#"task a1 Agent "look" Running "u1""#,
+            "under u1: permission 1-4 Bash {}",
+            "under u1: permission 1-5 Bash {}",
+            "withdrawn 1-4",
+            "withdrawn r-1",
+            r#"message "x""#,
+            "turn_ended Completed",
+            r#"reply {"type":"control_response","response":{"subtype":"success","request_id":"r-2","response":{"behavior":"deny","message":"The turn ended before an answer."}}}"#,
+            "(turn ended)",
+        ],
+    );
+}
+
+#[test]
 fn a_stop_ends_a_turn_of_subagents_alone() {
     let mut codec = codec();
     let mut out = Decoded::default();

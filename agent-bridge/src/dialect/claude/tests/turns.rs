@@ -1,7 +1,7 @@
 //! Whose turn a record belongs to, and which turns a result ends.
 
 use serde_json::json;
-use switchboard_core::ids::TurnId;
+use switchboard_core::ids::{RequestId, TurnId};
 
 use super::{codec, render::render};
 use crate::dialect::{Codec as _, Decoded, Delivered, claude::ClaudeCodec};
@@ -179,6 +179,8 @@ fn a_request_may_begin_a_turn_of_the_agents() {
         }
         let request = format!(r#"permission 1-{} Bash {{}} "u9""#, talk.position);
         talk.gave(&["agent_turn Other", "tool u9 Bash {}", &request]);
+        let answered = RequestId::parse(&format!("1-{}", talk.position)).unwrap();
+        talk.codec.delivered(Delivered::Answer(&answered));
         talk.says(own_result("Removed it."));
         talk.gave(&[r#"message "Removed it.""#, "agent_turn_ended Completed"]);
     }
