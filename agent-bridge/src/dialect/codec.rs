@@ -8,6 +8,8 @@ use switchboard_core::{
     wire::{Cost, NoticeLevel, Outcome, TurnError, TurnReason, Usage},
 };
 
+use super::sanitize::length;
+
 /// Translates between the output and input of one agent process and Switchboard's events and commands.
 ///
 /// A codec is deterministic: it reads no clock, draws no random numbers, and derives ids from record positions. The
@@ -76,12 +78,10 @@ impl Decoded {
 
     /// Adds a notice that a line of this many bytes was skipped.
     pub fn skipped(&mut self, bytes: u64) {
-        let mib = bytes / (1024 * 1024);
-        let length = if mib > 0 { format!("{mib} MiB") } else { format!("{} KiB", bytes / 1024) };
         self.events.push(AgentEvent::Notice {
             level: NoticeLevel::Warning,
             code: "other".into(),
-            text: format!("The agent wrote a line of {length}, which is too long and was left out."),
+            text: format!("The agent wrote a line of {}, which is too long and was left out.", length(bytes)),
             data: None,
         });
     }

@@ -13,6 +13,12 @@ pub(crate) fn cut(text: &mut String, longest: usize) -> bool {
     true
 }
 
+/// A number of bytes, in words for people.
+pub(crate) fn length(bytes: u64) -> String {
+    let mib = bytes / (1024 * 1024);
+    if mib > 0 { format!("{mib} MiB") } else { format!("{} KiB", bytes / 1024) }
+}
+
 /// The path as clients see it: relative to the workspace if inside it, otherwise the file name alone.
 pub(crate) fn shown_path(workspace: &Path, path: &str) -> String {
     let path = Path::new(path);

@@ -53,7 +53,7 @@ impl ClaudeCodec {
     }
 
     /// Handles the `nth` object of the line at `position`.
-    fn line(&mut self, position: u64, nth: usize, text: &str, line: &Line<'_>, out: &mut Decoded) {
+    pub(super) fn line(&mut self, position: u64, nth: usize, text: &str, line: &Line<'_>, out: &mut Decoded) {
         self.listed_work_begins(line.subtype.as_deref(), out);
         let parent = subagents::parent(line);
         if matches!(&*line.kind, "stream_event" | "assistant" | "control_request") {
@@ -82,7 +82,7 @@ impl ClaudeCodec {
             "user" => self.replayed(line, out),
             "system" => self.system(text, line, out),
             "rate_limit_event" | "conversation_reset" => self.said_beside(&line.kind, text, out),
-            "result" => self.result(text, out),
+            "result" => self.turn_result(&serde_json::from_str(text).unwrap_or_default(), None, out),
             "control_request" => self.control_request(position, nth, line, out),
             "control_cancel_request" => self.withdrawn(line.request_id.as_deref().unwrap_or_default(), out),
             "control_response" => self.control_response(line.response, out),

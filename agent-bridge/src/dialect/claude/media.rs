@@ -10,6 +10,7 @@ use super::{
     records::{lenient, lenient_text},
     sources::Sources,
 };
+use crate::dialect::sanitize::length;
 
 /// Most media of one result that are listed.
 const MEDIA: usize = 16;
@@ -19,6 +20,8 @@ const MEDIA: usize = 16;
 pub(super) struct Content {
     /// The text, with a placeholder for each other part.
     pub(super) text: String,
+    /// Whether the result had more than the text says.
+    pub(super) truncated: bool,
     pub(super) media: Vec<ToolMedia>,
     pub(super) sources: Vec<Source>,
 }
@@ -116,7 +119,22 @@ impl Content {
         let failed = error_code.is_some();
         let said: Vec<String> = [error_code, stdout, stderr].into_iter().flatten().collect();
         let text = if said.is_empty() { sources.listed() } else { said.join("\n") };
-        (Self { text, media: Vec::new(), sources: sources.into() }, failed)
+        (Self { text, sources: sources.into(), ..Self::default() }, failed)
+    }
+
+    /// The content of a result that is too long to be kept: its line has `bytes` bytes, and `content` is what is known of
+    /// it.
+    pub(super) fn too_long(content: Option<&RawValue>, bytes: u64) -> Self {
+        let parts = content.and_then(|content| serde_json::from_str::<Vec<Part<'_>>>(content.get()).ok());
+        let medium = parts.into_iter().flatten().find_map(|part| {
+            let (_, unnamed) = medium(&part.kind)?;
+            let named = part.source.and_then(|source| source.media_type).or(part.mime_type);
+            let media_type = named.as_deref().unwrap_or(unnamed).into();
+            // The line has the medium twice, in base64.
+            Some(ToolMedia { media_type, bytes: bytes / 8 * 3 })
+        });
+        let text = format!("The output of {} was too long to be kept.", length(bytes));
+        Self { text, truncated: true, media: medium.into_iter().collect(), sources: Vec::new() }
     }
 
     /// Reads a part, and returns the text for it.
@@ -128,12 +146,7 @@ impl Content {
         }
         sources.add_json(json);
         let Medium { media_type, data } = source.unwrap_or(Medium { media_type: mime_type, data });
-        let (name, unnamed) = match &*kind {
-            "image" => ("[image]", "image/*"),
-            "document" => ("[document]", "application/octet-stream"),
-            "audio" => ("[audio]", "audio/*"),
-            _ => return "[other content]".into(),
-        };
+        let Some((name, unnamed)) = medium(&kind) else { return "[other content]".into() };
         if let Some(data) = data
             && self.media.len() < MEDIA
         {
@@ -142,6 +155,16 @@ impl Content {
         }
         name.into()
     }
+}
+
+/// What stands for a medium in the text, and its type if it has no other name.
+fn medium(kind: &str) -> Option<(&'static str, &'static str)> {
+    Some(match kind {
+        "image" => ("[image]", "image/*"),
+        "document" => ("[document]", "application/octet-stream"),
+        "audio" => ("[audio]", "audio/*"),
+        _ => return None,
+    })
 }
 
 /// The medium that the agent read, by its report.

@@ -20,6 +20,7 @@ mod questions;
 mod records;
 mod requests;
 mod result;
+mod skipped;
 mod sources;
 mod state;
 mod subagents;
@@ -81,6 +82,10 @@ impl Dialect for Claude {
 impl Codec for ClaudeCodec {
     fn decode(&mut self, position: u64, line: &[u8], out: &mut Decoded) {
         self.decode_line(position, line, out);
+    }
+
+    fn skipped(&mut self, position: u64, prefix: &[u8], bytes: u64, out: &mut Decoded) {
+        self.skipped_line(position, prefix, bytes, out);
     }
 
     fn encode(&self, command: &AgentCommand) -> Encoded {

@@ -12,7 +12,10 @@ use super::{
     state::{Cancel, ClaudeCodec},
     turns::Ends,
 };
-use crate::dialect::{Decoded, TurnEnding, sanitize::sentence};
+use crate::dialect::{
+    Decoded, TurnEnding,
+    sanitize::{length, sentence},
+};
 
 /// Reasons for the end of a turn that are failures, whatever else the result says.
 const FAILURES: [&str; 3] = ["api_error", "model_error", "image_error"];
@@ -21,30 +24,33 @@ const CONTEXT: &str =
     "The conversation no longer fits the model's context: shorten it with /compact, or begin a new chat.";
 
 impl ClaudeCodec {
-    pub(super) fn result(&mut self, text: &str, out: &mut Decoded) {
-        let result: TurnResult = serde_json::from_str(text).unwrap_or_default();
-        if unknown_session(&result) {
+    /// Handles a result. `lost` is the length of its line in bytes, if that was too long for the answer to be kept.
+    pub(super) fn turn_result(&mut self, result: &TurnResult, lost: Option<u64>, out: &mut Decoded) {
+        if unknown_session(result) {
             out.unknown_session = true;
             return out.alive();
         }
         self.finish_message(MessageEnd::Stands, out);
-        self.said_at_the_end(&result, out);
-        let cost = self.cost(&result);
-        let ends = self.ends(&result);
+        self.said_at_the_end(result, out);
+        let cost = self.cost(result);
+        let ends = self.ends(result);
         if !ends.agent && !ends.prompt {
-            return self.result_of_no_turn(&result, out);
+            return self.result_of_no_turn(result, lost, out);
         }
         // An interrupt for a prompt that waits stops the agent's turn, too.
         let cancelled = self.state.agent_turn.as_ref().is_some_and(|turn| turn.cancelled)
             || self.state.cancel != Cancel::None;
-        let mut outcome = outcome(&result, cancelled);
-        let mut failure = (outcome == Outcome::Failed).then(|| error(&result));
-        if outcome == Outcome::Completed && !self.last_words(&result, out) {
-            (outcome, failure) =
-                if cancelled { (Outcome::Cancelled, None) } else { self.wordless(&result, ends.prompt, out) };
+        let mut outcome = outcome(result, cancelled);
+        let mut failure = (outcome == Outcome::Failed).then(|| error(result));
+        if outcome == Outcome::Completed && !self.last_words(result, out) {
+            (outcome, failure) = match lost {
+                _ if cancelled => (Outcome::Cancelled, None),
+                Some(bytes) => (Outcome::Failed, Some(answer_too_long(bytes))),
+                None => self.wordless(result, ends.prompt, out),
+            };
         }
         self.settle(out);
-        let ending = TurnEnding { outcome, error: failure, usage: usage(&result), cost };
+        let ending = TurnEnding { outcome, error: failure, usage: usage(result), cost };
         match ends {
             Ends { agent: true, prompt: false } => {
                 self.agent_turn_ended(ending, out);
@@ -61,11 +67,14 @@ impl ClaudeCodec {
     }
 
     /// Handles a result that ends no turn. What it says beyond the turns is told, once.
-    fn result_of_no_turn(&mut self, result: &TurnResult, out: &mut Decoded) {
+    fn result_of_no_turn(&mut self, result: &TurnResult, lost: Option<u64>, out: &mut Decoded) {
         let said = result.result.as_deref().filter(|text| !text.is_empty() && !self.state.spoke);
         if let Some(text) = said {
             let (level, code) = (NoticeLevel::Info, "last_words".into());
             out.events.push(AgentEvent::Notice { level, code, text: text.into(), data: None });
+        }
+        if let Some(bytes) = lost.filter(|_| !self.state.spoke) {
+            out.skipped(bytes);
         }
         self.state.spoke = false;
         self.passed_by(out);
@@ -114,6 +123,11 @@ impl ClaudeCodec {
         let usd: f64 = outright.or_else(|| Some(total? - before?))?;
         (usd.is_finite() && usd >= 0.0).then_some(Cost { usd })
     }
+}
+
+fn answer_too_long(bytes: u64) -> TurnError {
+    let detail = format!("The agent's answer of {} was too long to be kept.", length(bytes));
+    TurnError { code: "no_answer".into(), detail }
 }
 
 fn unknown_session(result: &TurnResult) -> bool {

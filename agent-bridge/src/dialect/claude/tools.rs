@@ -136,8 +136,8 @@ impl ClaudeCodec {
         if self.state.ended_uses.len() < TOOLS {
             self.state.ended_uses.insert(key, tool.message.clone());
         }
-        let Content { mut text, media, sources } = content;
-        let truncated = cut(&mut text, TOOL_RESULT_BYTES);
+        let Content { mut text, truncated, media, sources } = content;
+        let truncated = cut(&mut text, TOOL_RESULT_BYTES) || truncated;
         out.events.push(AgentEvent::ToolEnded {
             call_id: id.into(),
             name: tool.name.clone(),

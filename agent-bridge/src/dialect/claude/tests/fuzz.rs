@@ -9,10 +9,11 @@ use super::{super::ClaudeCodec, codec};
 use crate::dialect::{Codec as _, Decoded};
 
 fn lines(bytes: &[u8]) {
-    let mut codec = codec();
+    let (mut codec, mut skipping) = (codec(), codec());
     for (position, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let mut out = Decoded::default();
         codec.decode(position as u64, line, &mut out);
+        skipping.skipped(position as u64, line, 1 << 24, &mut out);
         assert!(out.events.len() < 100 + line.len(), "{} events of {} bytes", out.events.len(), line.len());
         assert!(out.replies.iter().all(|reply| serde_json::from_slice::<serde_json::Value>(reply).is_ok()));
     }

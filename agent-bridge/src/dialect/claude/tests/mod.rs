@@ -10,6 +10,7 @@ mod mutations;
 mod recordings;
 mod render;
 mod saying;
+mod skipped;
 mod subagents;
 mod tasks;
 mod text;
