@@ -103,6 +103,7 @@ impl ClaudeCodec {
             input: input.into(),
             question: questions.is_some(),
             form: tool.is_none(),
+            parent: parent.clone(),
         };
         self.state.pending.insert(request_id.as_str().into(), pending);
         out.events.push(match questions {

@@ -223,6 +223,9 @@ pub(super) struct Pending {
     pub(super) question: bool,
     #[serde(default)]
     pub(super) form: bool,
+    /// The tool use that runs the subagent which asks, if one does.
+    #[serde(default)]
+    pub(super) parent: Option<String>,
 }
 
 /// Notes a new value, and sends it if it is another than the one before.

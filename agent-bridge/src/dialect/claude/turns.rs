@@ -173,13 +173,15 @@ impl ClaudeCodec {
         self.voices_break_off(out);
         let uses = self.state.tools.keys().chain(self.state.ended_uses.keys());
         let parents = uses.filter_map(|key| key.split_once('\n').map(|(parent, _)| parent));
+        let parents = parents.chain(self.state.pending.values().filter_map(|ask| ask.parent.as_deref()));
         let go_on: BTreeSet<String> =
             parents.filter(|parent| self.outlives_turn(parent)).map(Into::into).collect();
         let goes_on = |key: &str| key.split_once('\n').is_some_and(|(parent, _)| go_on.contains(parent));
         self.state.tools.retain(|key, _| goes_on(key));
         self.state.ended_uses.retain(|key, _| goes_on(key));
-        let unanswered = mem::take(&mut self.state.pending);
-        out.replies.extend(unanswered.values().filter_map(Pending::denial_at_the_end));
+        let pending = mem::take(&mut self.state.pending).into_values();
+        let waits = |ask: &Pending| ask.parent.as_ref().is_some_and(|parent| go_on.contains(parent));
+        out.replies.extend(pending.filter(waits).filter_map(|ask| ask.denial_at_the_end()));
         self.state.unconfirmed.clear();
         self.state.synthetic = None;
         self.state.spoke = false;
