@@ -7,8 +7,8 @@ use switchboard_core::{
 };
 
 /// An event's position is at the end of its JSON and shorter than this many bytes: the longest `turn_id` has 128
-/// bytes, which may be escaped.
-const POSITION_BYTES: usize = 640;
+/// bytes, which may be escaped, and the longest `parent_call_id` 256 bytes of JSON.
+const POSITION_BYTES: usize = 1024;
 
 /// How an event changes the cursors of a stream.
 #[derive(Debug, PartialEq, Eq)]
@@ -109,8 +109,8 @@ fn control(json: &[u8]) -> CursorEffect<'static> {
     }
 }
 
-/// Parses `,"chat_id":"C","epoch":"E","first_seq":1,"seq":2,"turn_id":"T"}`, which the core appends to each chat
-/// event.
+/// Parses `,"chat_id":"C","epoch":"E","first_seq":1,"seq":2,"turn_id":"T","parent_call_id":"K"}`, which the core
+/// appends to each chat event.
 ///
 /// No text inside a JSON string can look like this: there, every quotation mark has a backslash before it.
 fn position(end: &[u8]) -> Option<(&str, &str, u64)> {
@@ -123,7 +123,8 @@ fn position(end: &[u8]) -> Option<(&str, &str, u64)> {
         None => rest,
     };
     let (seq, rest) = number(rest.strip_prefix(br#","seq":"#)?)?;
-    let complete = rest == b"}" || rest.starts_with(br#","turn_id":""#);
+    let more: [&[u8]; 2] = [br#","turn_id":""#, br#","parent_call_id":""#];
+    let complete = rest == b"}" || more.iter().any(|more| rest.starts_with(more));
     complete.then_some((chat, epoch, seq))
 }
 
@@ -210,19 +211,25 @@ mod tests {
     #[test]
     fn texts_that_look_like_a_place_are_none() {
         let text = r#"","chat_id":"c-2","epoch":"e2","seq":9,"turn_id":"x"}"#.to_owned();
-        let position = EventPosition {
-            chat_id: ChatId::parse("c-1").unwrap(),
-            epoch: Epoch::parse("e1").unwrap(),
-            first_seq: Some(3),
-            seq: 7,
-            turn_id: Some(TurnId::parse(&r#"",\"seq\":1"#.repeat(11)).unwrap()),
-            parent_call_id: None,
-        };
         let body = ChatBody::Delta { stream_id: text.clone(), text };
-        let expected = Cursor { epoch: position.epoch.clone(), seq: 7 };
-        assert_eq!(
-            owned(cursor_effect(&encode_chat(&position, &body))),
-            CursorEffect::UpTo(position.chat_id.clone(), expected)
-        );
+        let turn_ids =
+            [None, TurnId::parse(&r#"",\"seq\":1"#.repeat(11)).ok(), TurnId::parse(&"\"".repeat(128)).ok()];
+        for turn_id in turn_ids {
+            for parent_call_id in [None, Some(r#"",\"seq\":1"#.to_owned()), Some("\"".repeat(128))] {
+                let position = EventPosition {
+                    chat_id: ChatId::parse("c-1").unwrap(),
+                    epoch: Epoch::parse("e1").unwrap(),
+                    first_seq: Some(3),
+                    seq: u64::MAX,
+                    turn_id: turn_id.clone(),
+                    parent_call_id,
+                };
+                let expected = Cursor { epoch: position.epoch.clone(), seq: u64::MAX };
+                assert_eq!(
+                    owned(cursor_effect(&encode_chat(&position, &body))),
+                    CursorEffect::UpTo(position.chat_id.clone(), expected)
+                );
+            }
+        }
     }
 }

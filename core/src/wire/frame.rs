@@ -85,7 +85,9 @@ pub fn encode_chat(place: &EventPosition, body: &ChatBody) -> Frame {
         json = to_json(body);
         assert_eq!(json.pop(), Some(b'}'), "a body is an object");
     }
-    put_place(&mut json, place);
+    // A task has a field of this name itself: the tool use that began it.
+    let parent_call_id = place.parent_call_id.as_deref().filter(|_| !matches!(body, ChatBody::Task(_)));
+    put_place(&mut json, place, parent_call_id);
     Frame { json: one_line(json), kind: FrameKind::Chat(body.kind()) }
 }
 
@@ -102,7 +104,7 @@ impl DeltaBatch {
         if !put_delta(&mut self.json, body) {
             return false;
         }
-        put_place(&mut self.json, place);
+        put_place(&mut self.json, place, place.parent_call_id.as_deref());
         self.ends.push((self.json.len(), body.kind()));
         true
     }
@@ -133,7 +135,7 @@ fn put_delta(json: &mut Vec<u8>, body: &ChatBody) -> bool {
     true
 }
 
-fn put_place(json: &mut Vec<u8>, place: &EventPosition) {
+fn put_place(json: &mut Vec<u8>, place: &EventPosition, parent_call_id: Option<&str>) {
     json.extend_from_slice(b",\"chat_id\":\"");
     json.extend_from_slice(place.chat_id.as_str().as_bytes());
     json.extend_from_slice(b"\",\"epoch\":\"");
@@ -149,7 +151,7 @@ fn put_place(json: &mut Vec<u8>, place: &EventPosition) {
         json.extend_from_slice(b",\"turn_id\":");
         push_string(json, turn_id.as_str());
     }
-    if let Some(parent_call_id) = &place.parent_call_id {
+    if let Some(parent_call_id) = parent_call_id {
         json.extend_from_slice(b",\"parent_call_id\":");
         push_string(json, parent_call_id);
     }
