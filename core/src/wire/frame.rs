@@ -86,7 +86,8 @@ pub fn encode_chat(place: &EventPosition, body: &ChatBody) -> Frame {
         assert_eq!(json.pop(), Some(b'}'), "a body is an object");
     }
     // A task has a field of this name itself: the tool use that began it.
-    let parent_call_id = place.parent_call_id.as_deref().filter(|_| !matches!(body, ChatBody::Task(_)));
+    let has_own = matches!(body, ChatBody::Task(task) if task.parent_call_id.is_some());
+    let parent_call_id = place.parent_call_id.as_deref().filter(|_| !has_own);
     put_place(&mut json, place, parent_call_id);
     Frame { json: one_line(json), kind: FrameKind::Chat(body.kind()) }
 }
