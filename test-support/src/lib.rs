@@ -4,7 +4,7 @@
 //! |---|---|
 //! | the gateway as a process | [`Gateway`] |
 //! | a client over WebSocket, SSE or a Unix socket | [`Client`] |
-//! | what a client received | [`matches`], [`answer_text`], [`unbalanced`] |
+//! | what a client received | [`matches()`], [`answer_text`], [`unbalanced`] |
 //! | a single HTTP request | [`Gateway::request`], [`Response`] |
 //! | a condition that nothing reports | [`eventually`] |
 //! | Claude Code without an account | [`scripted_model`] |
