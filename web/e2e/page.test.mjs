@@ -117,8 +117,10 @@ browserTest("a permission request is answered with the keyboard alone", async (u
 
 browserTest("the agent goes on by itself after background work, and what it asks then is answered after a reload", async (user) => {
   const page = await user.open({ chat: shared });
-  assert.equal(await waitForOutcome(await sendMessage(page, "background ask 1")), "completed");
-  await page.locator(".tasks [data-task]").waitFor();
+  // The task may have ended before the turn's outcome is seen.
+  const task = page.locator(".tasks [data-task]").waitFor();
+  assert.equal(await waitForOutcome(await sendMessage(page, "background ask 3")), "completed");
+  await task;
   await page.locator(".dock").getByText("In a turn that the agent began by itself").waitFor();
   await page.locator(".tasks").waitFor({ state: "detached" });
   const own = page.locator(".turn[data-origin=agent]").last();
