@@ -38,8 +38,8 @@ pub(super) fn begin<W: Write>(
         json!({"task_id": id, "tool_use_id": use_id, "description": TITLE, "is_backgrounded": true,
             "task_type": "local_bash"}),
     )?;
-    let told = format!("Command running in background with ID: {id}.");
-    turn.out.tool_result(&use_id, &told, false, json!({"backgroundTaskId": id}))?;
+    let output = format!("Command running in background with ID: {id}.");
+    turn.out.tool_result(&use_id, &output, false, json!({"backgroundTaskId": id}))?;
     turn.say(&format!("A pretend build runs in the background, for {seconds} s. I shall go on when it ends."))
 }
 

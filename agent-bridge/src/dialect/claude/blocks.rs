@@ -223,13 +223,13 @@ impl OpenMessage {
     /// Whether `text` is the streamed text of the first text block that no `assistant` line has repeated.
     pub(super) fn streams(&self, text: &str) -> bool {
         let open = self.blocks.iter().find(|block| block.is_unconfirmed_text());
-        open.is_some_and(|block| block.told() == Streamed::of(text))
+        open.is_some_and(|block| block.streamed_with_half() == Streamed::of(text))
     }
 
     /// The valid text blocks that no `assistant` line has repeated, if the message ends with `end`.
     pub(super) fn unconfirmed(&self, end: MessageEnd) -> impl Iterator<Item = Streamed> {
         let stands = |(block, void): &(&OpenBlock, bool)| block.is_unconfirmed_text() && !void;
-        self.blocks.iter().zip(self.void(end)).filter(stands).map(|(block, _)| block.told())
+        self.blocks.iter().zip(self.void(end)).filter(stands).map(|(block, _)| block.streamed_with_half())
     }
 
     /// Whether each block is void, if the message ends with `end`.
@@ -358,12 +358,12 @@ impl OpenBlock {
     }
 
     /// Length and hash of the text, with a mark for a half character at its end.
-    fn told(&self) -> Streamed {
-        let mut told = self.streamed;
+    fn streamed_with_half(&self) -> Streamed {
+        let mut streamed = self.streamed;
         if self.half.is_some() {
-            told.add(LOST);
+            streamed.add(LOST);
         }
-        told
+        streamed
     }
 
     fn end_half(&mut self, events: &mut Vec<AgentEvent>) {

@@ -74,7 +74,7 @@ impl ClaudeCodec {
                     self.caused_by(&origin.kind);
                     let message = parse::<Message<'_>>(line.message);
                     for block in message.into_iter().flat_map(|message| records::blocks(message.content)) {
-                        self.task_told(block.text.as_deref().unwrap_or_default(), out);
+                        self.task_notification_text(block.text.as_deref().unwrap_or_default(), out);
                     }
                 }
                 self.user(line, out);

@@ -66,6 +66,10 @@ impl ClaudeCodec {
     pub(super) fn prompted(&mut self, turn_id: &TurnId) {
         self.state.turn = Some(Prompted::new(stable_uuid(turn_id.as_str())));
         self.state.cancel = Cancel::None;
+        if self.state.agent_turn.is_none() {
+            // What the agent said after its last turn is no answer to this prompt.
+            (self.state.spoke, self.state.worked, self.state.synthetic) = (false, false, None);
+        }
     }
 
     /// Notes that an answer was written to the agent; the request is no longer open.

@@ -20,6 +20,7 @@ mod questions;
 mod records;
 mod requests;
 mod result;
+mod sent_notices;
 mod skipped;
 mod sources;
 mod state;
@@ -28,7 +29,6 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod titles;
-mod told;
 mod tools;
 mod turns;
 

@@ -10,8 +10,8 @@ use super::{
     blocks::Streamed,
     clock,
     records::{self, Line, Message, TurnResult, lenient, parse},
+    sent_notices::Compaction,
     state::{Cancel, ClaudeCodec},
-    told::Compaction,
 };
 use crate::{
     dialect::{
@@ -24,7 +24,7 @@ use crate::{
 /// Most outputs of commands of one turn whose repetition is recognised.
 const OUTPUTS: usize = 16;
 
-/// Most limits of usage that are remembered as told.
+/// Most limits of usage whose last notice is remembered.
 const LIMITS: usize = 16;
 
 /// The sentence about an agent that is not signed in. The command `/login` does not work in the agent's mode.
@@ -118,9 +118,9 @@ impl ClaudeCodec {
     }
 
     fn status(&mut self, said: &Said<'_>, out: &mut Decoded) {
-        let told = &mut self.state.told.compaction;
-        if said.status.as_deref() == Some("compacting") && *told != Compaction::Running {
-            *told = Compaction::Running;
+        let compaction = &mut self.state.sent_notices.compaction;
+        if said.status.as_deref() == Some("compacting") && *compaction != Compaction::Running {
+            *compaction = Compaction::Running;
             let text = "The agent summarises the conversation so far, to have room.";
             notice(out, NoticeLevel::Info, "compacting", text.into(), None);
         }
@@ -128,7 +128,7 @@ impl ClaudeCodec {
             None => {}
             Some("success") => self.compacted(None, out),
             Some(_) => {
-                *told = Compaction::Done;
+                *compaction = Compaction::Done;
                 let why = said.compact_error.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
                 let text = format!("The agent could not summarise the conversation{why}");
                 notice(out, NoticeLevel::Warning, "compaction_failed", text, None);
@@ -137,11 +137,11 @@ impl ClaudeCodec {
     }
 
     fn compacted(&mut self, details: Option<Compacted<'_>>, out: &mut Decoded) {
-        let told = &mut self.state.told.compaction;
-        if *told == Compaction::Done {
+        let compaction = &mut self.state.sent_notices.compaction;
+        if *compaction == Compaction::Done {
             return;
         }
-        *told = Compaction::Done;
+        *compaction = Compaction::Done;
         let data = details.map(|Compacted { trigger, pre_tokens }| {
             data([
                 ("tokens_before", pre_tokens.map(Value::from)),
@@ -165,9 +165,9 @@ impl ClaudeCodec {
         let (level, state, sentence) = match limit.status.as_deref() {
             Some("rejected") => (NoticeLevel::Warning, "reached", "has reached"),
             Some("allowed_warning") => (NoticeLevel::Info, "near", "is near"),
-            _ if limit.rate_limit_type.is_none() => return self.state.told.limits.clear(),
+            _ if limit.rate_limit_type.is_none() => return self.state.sent_notices.limits.clear(),
             _ => {
-                self.state.told.limits.remove(&name);
+                self.state.sent_notices.limits.remove(&name);
                 return;
             }
         };
@@ -186,14 +186,14 @@ impl ClaudeCodec {
             ("resets_at_ms", limit.resets_at.map(|seconds| seconds.saturating_mul(1000).into())),
             ("state", Some(state.into())),
         ]);
-        let told = &mut self.state.told.limits;
-        if told.get(&name) == Some(&known) {
+        let limits = &mut self.state.sent_notices.limits;
+        if limits.get(&name) == Some(&known) {
             return;
         }
-        if told.len() >= LIMITS {
-            told.clear();
+        if limits.len() >= LIMITS {
+            limits.clear();
         }
-        told.insert(name, known.clone());
+        limits.insert(name, known.clone());
         let mut details = known;
         if let Some(used) = limit.utilization.filter(|used| used.is_finite()) {
             details["utilization"] = json!(used);
@@ -206,12 +206,12 @@ impl ClaudeCodec {
     pub(super) fn replayed(&mut self, line: &Line<'_>, out: &mut Decoded) {
         let message = parse::<Message<'_>>(line.message);
         for block in message.map(|message| records::blocks(message.content)).unwrap_or_default() {
-            self.command_output(block.text.as_deref().unwrap_or_default(), line.is_replay == Some(true), out);
+            self.command_output(block.text.as_deref().unwrap_or_default(), true, out);
         }
         out.alive();
     }
 
-    /// Tells the output of a command of the agent itself, such as `/context`, if `text` is one. The same output may
+    /// Sends a notice with the output of a command of the agent itself, such as `/context`, if `text` is one. The same output may
     /// come by a line of its own and by a replayed one.
     pub(super) fn command_output(&mut self, text: &str, replayed: bool, out: &mut Decoded) {
         for (tag, level) in
@@ -223,14 +223,14 @@ impl ClaudeCodec {
             if output.is_empty() {
                 continue;
             }
-            let told = &mut self.state.told.outputs;
+            let outputs = &mut self.state.sent_notices.outputs;
             let this = Streamed::of(&output);
-            if let Some(at) = told.iter().position(|known| *known == (!replayed, this)) {
-                told.remove(at);
+            if let Some(at) = outputs.iter().position(|known| *known == (!replayed, this)) {
+                outputs.remove(at);
                 continue;
             }
-            if told.len() < OUTPUTS {
-                told.push((replayed, this));
+            if outputs.len() < OUTPUTS {
+                outputs.push((replayed, this));
             }
             self.state.spoke = true;
             let (code, data) = ("command_output".into(), None);
@@ -238,14 +238,14 @@ impl ClaudeCodec {
         }
     }
 
-    /// Notes that a person is asked about a tool use, so that its denial is not told as the agent's own.
-    pub(super) fn judged_by_a_person(&mut self, call_id: &str) {
-        if self.state.told.judged.len() < TOOLS {
-            self.state.told.judged.insert(call_id.into());
+    /// Notes that a person is asked about a tool use, so that its denial is not reported as the agent's own.
+    pub(super) fn note_decided(&mut self, call_id: &str) {
+        if self.state.sent_notices.decided.len() < TOOLS {
+            self.state.sent_notices.decided.insert(call_id.into());
         }
     }
 
-    /// Tells which of a line's results of tools are denials by the agent's own rules.
+    /// Sends a notice for each denial by the agent's own rules among a line's results of tools.
     pub(super) fn denied_by_rules(&mut self, line: &Line<'_>, call_id: &str, tool: &str, out: &mut Decoded) {
         let metas: Vec<ResultMeta<'_>> = parse(line.tool_result_meta).unwrap_or_default();
         let meta = metas.into_iter().find(|meta| meta.id.as_deref() == Some(call_id));
@@ -257,10 +257,10 @@ impl ClaudeCodec {
     }
 
     fn denied(&mut self, call_id: &str, tool: &str, source: Option<&str>, out: &mut Decoded) {
-        if self.state.told.judged.contains(call_id) {
+        if self.state.sent_notices.decided.contains(call_id) {
             return;
         }
-        self.judged_by_a_person(call_id);
+        self.note_decided(call_id);
         let (tool, call_id) = (line(tool, 128), line(call_id, 128));
         let by = if source == Some("hook") { "A hook of the agent" } else { "The agent's own rules" };
         let text = format!("{by} denied a use of {tool}.");
@@ -269,7 +269,7 @@ impl ClaudeCodec {
         notice(out, NoticeLevel::Info, "permission_denied", text, Some(data));
     }
 
-    /// Tells what a result says beside the outcome: denials that no line before told, and that a person must sign in.
+    /// Sends notices of what a result says beside the outcome: denials that no earlier line reported, and that a person must sign in.
     pub(super) fn said_at_the_end(&mut self, result: &TurnResult, out: &mut Decoded) {
         let aborted = result.terminal_reason.as_deref().is_some_and(|reason| reason.starts_with("aborted"));
         let denials = result.permission_denials.as_deref().unwrap_or_default();
@@ -278,10 +278,10 @@ impl ClaudeCodec {
                 self.denied(&denial.tool_use_id, &denial.tool_name, None, out);
             }
         }
-        let told = &mut self.state.told;
-        told.judged.clear();
-        told.outputs.clear();
-        told.compaction = Compaction::None;
+        let sent = &mut self.state.sent_notices;
+        sent.decided.clear();
+        sent.outputs.clear();
+        sent.compaction = Compaction::None;
         if needs_sign_in(result) {
             notice(out, NoticeLevel::Error, "sign_in", SIGN_IN.into(), None);
         }

@@ -62,7 +62,7 @@ impl ClaudeCodec {
             return self.refuse(agent_id, UNREADABLE, out);
         };
         if let Some(call_id) = request.tool_use_id.as_deref() {
-            self.judged_by_a_person(call_id);
+            self.note_decided(call_id);
         }
         let tool = match (&*request.subtype, request.tool_name.as_deref(), request.input) {
             ("can_use_tool", Some(tool), Some(input)) => Some((tool, input.get())),

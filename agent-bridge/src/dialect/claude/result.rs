@@ -12,9 +12,12 @@ use super::{
     state::{Cancel, ClaudeCodec},
     turns::Ends,
 };
-use crate::dialect::{
-    Decoded, TurnEnding,
-    sanitize::{length, sentence},
+use crate::{
+    dialect::{
+        Decoded, TurnEnding,
+        sanitize::{length, lines, sentence},
+    },
+    limits::NOTICE_BYTES,
 };
 
 /// Reasons for the end of a turn that are failures, whatever else the result says.
@@ -66,12 +69,13 @@ impl ClaudeCodec {
         }
     }
 
-    /// Handles a result that ends no turn. What it says beyond the turns is told, once.
+    /// Handles a result that ends no turn. What it says beyond the turns is sent as a notice, once.
     fn result_of_no_turn(&mut self, result: &TurnResult, lost: Option<u64>, out: &mut Decoded) {
         let said = result.result.as_deref().filter(|text| !text.is_empty() && !self.state.spoke);
         if let Some(text) = said {
             let (level, code) = (NoticeLevel::Info, "last_words".into());
-            out.events.push(AgentEvent::Notice { level, code, text: text.into(), data: None });
+            let text = lines(text, NOTICE_BYTES);
+            out.events.push(AgentEvent::Notice { level, code, text, data: None });
         }
         if let Some(bytes) = lost.filter(|_| !self.state.spoke) {
             out.skipped(bytes);

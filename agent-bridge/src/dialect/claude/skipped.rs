@@ -47,14 +47,14 @@ impl ClaudeCodec {
     /// Ends the tool uses whose results are on a line that was cut off within its message.
     fn result_too_long(&mut self, line: &Line<'_>, bytes: u64, out: &mut Decoded) {
         let message = parse::<Message<'_>>(line.message);
-        let mut is_told = false;
+        let mut any_ended = false;
         for block in message.into_iter().flat_map(|message| records::blocks(message.content)) {
             let Some(id) = block.tool_use_id else { continue };
             let place = UsedIn { parent: line.parent_tool_use_id.as_deref(), message: "" };
             let content = Content::too_long(block.content, bytes);
-            is_told |= self.tool_ended(place, &id, content, block.is_error == Some(true), out).is_some();
+            any_ended |= self.tool_ended(place, &id, content, block.is_error == Some(true), out).is_some();
         }
-        if !is_told {
+        if !any_ended {
             out.skipped(bytes);
         }
     }

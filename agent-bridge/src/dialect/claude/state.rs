@@ -11,7 +11,7 @@ use switchboard_core::wire::{TaskKind, TurnReason};
 use super::{
     blocks::{OpenMessage, Streamed},
     edits::Edit,
-    told::Told,
+    sent_notices::SentNotices,
 };
 use crate::dialect::CheckpointError;
 
@@ -56,7 +56,8 @@ pub(super) struct State {
     pub(super) turn: Option<Prompted>,
     /// The progress of the cancellation of the prompt's turn.
     pub(super) cancel: Cancel,
-    pub(super) told: Told,
+    #[serde(alias = "told")]
+    pub(super) sent_notices: SentNotices,
     /// Tool uses of this turn whose end has been sent as an event, with the id of the message that began each.
     pub(super) ended_uses: BTreeMap<String, String>,
     /// The turn that the agent began by itself, while it is open.
@@ -66,7 +67,7 @@ pub(super) struct State {
     pub(super) reports: Reports,
     /// Background work, and subagents that a tool use waits for, by their task id.
     pub(super) tasks: BTreeMap<String, Work>,
-    /// Ids of background work whose end was told.
+    /// Ids of background work whose end was reported.
     pub(super) ended_tasks: BTreeSet<String>,
 }
 

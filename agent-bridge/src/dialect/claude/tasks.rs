@@ -93,7 +93,7 @@ impl ClaudeCodec {
 
     /// Handles a notification in the text of a `user` line. After a resume, it may tell of work that an earlier process
     /// of the agent had begun, and that ended with that process.
-    pub(super) fn task_told(&mut self, text: &str, out: &mut Decoded) {
+    pub(super) fn task_notification_text(&mut self, text: &str, out: &mut Decoded) {
         let (Some(id), Some(status)) = (tag(text, "task-id"), tag(text, "status").and_then(ended)) else {
             return;
         };

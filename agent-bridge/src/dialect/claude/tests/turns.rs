@@ -377,3 +377,25 @@ fn the_first_records_of_an_agent_that_reports_no_beginnings_are_the_prompts() {
     talk.says(old_result("the answer"));
     talk.gave(&[r#"message "the answer""#, ENDED[0], ENDED[1]]);
 }
+
+#[test]
+fn what_came_after_a_turn_is_no_answer_to_the_next_prompt() {
+    let mut talk = Talk::new();
+    let output = "<local-command-stdout>done</local-command-stdout>";
+    talk.says(json!({"type": "system", "subtype": "local_command", "content": output}).to_string());
+    talk.gave(&[r#"notice Info command_output "done""#]);
+    let uuid = talk.prompt("t1");
+    talk.says(begins(&uuid));
+    talk.says(result("The answer.", &json!({"user_message_uuids": [uuid]})));
+    talk.gave(&[r#"message "The answer.""#, "turn_ended Completed", "(turn ended)"]);
+}
+
+#[test]
+fn the_text_of_a_late_result_is_cleaned_and_bounded() {
+    let mut talk = Talk::new();
+    let long = format!("\u{1b}[31mLate\u{1b}[0m {}", "x".repeat(100_000));
+    talk.says(own_result(&long));
+    let notice = talk.shown.pop().unwrap();
+    assert!(notice.starts_with(r#"notice Info last_words "Late xxx"#), "{}", &notice[..80]);
+    assert!(notice.len() < 20_000, "{} bytes", notice.len());
+}

@@ -1,0 +1,31 @@
+//! The notices that were sent.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::blocks::Streamed;
+
+/// The notices that were sent, so that each is sent once.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct SentNotices {
+    pub(super) compaction: Compaction,
+    /// The data of the last notice of each limit of usage.
+    pub(super) limits: BTreeMap<String, Value>,
+    /// Outputs of commands in this turn that were sent once, and whether they came by a replayed line.
+    pub(super) outputs: Vec<(bool, Streamed)>,
+    /// Tool uses in this turn that a person was asked about, or whose denial was sent.
+    pub(super) decided: BTreeSet<String>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Compaction {
+    #[default]
+    None,
+    /// The notice of its beginning was sent.
+    Running,
+    /// The notice of its end was sent. The agent reports the end in two lines.
+    Done,
+}
