@@ -65,7 +65,7 @@ export function applyEvent(chat: Chat, event: ChatEvent): Chat {
   const afterGoal = goal ? withGoal(next, goal) : next;
   const afterStall = chat.stalled && event.turn_id === chat.stalled.turnId ? without(afterGoal, "stalled") : afterGoal;
   if (event.event === "task") return { ...afterStall, tasks: withTask(chat.tasks, event) };
-  return event.event === "turn_end" && event.turn_id !== undefined ? stopRefused(afterStall, event.turn_id) : afterStall;
+  return event.event === "turn_end" && event.turn_id !== undefined ? stopSettled(afterStall, event.turn_id) : afterStall;
 }
 
 /** The `user_message` that `message_accepted` stands for. The gateway does not send the text back to the client that sent it. */
@@ -175,7 +175,7 @@ export function stopRequested(chat: Chat, turnId: TurnId | undefined): Chat {
 }
 
 /** Takes the note back: the turn has ended, or the gateway refused the stop, so that its open requests can be answered again. */
-export function stopRefused(chat: Chat, turnId: TurnId): Chat {
+export function stopSettled(chat: Chat, turnId: TurnId): Chat {
   return chat.stopping.includes(turnId) ? { ...chat, stopping: chat.stopping.filter((id) => id !== turnId) } : chat;
 }
 

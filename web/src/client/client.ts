@@ -3,7 +3,7 @@ import { agentIn } from "./agent.ts";
 import { Answers, type Refusal } from "./answers.ts";
 import { backoff } from "./backoff.ts";
 import {
-  acceptedEvent, applyControl, applyEvent, emptyChat, isChatEvent, sequencePosition, stopRequested, stopRefused, type Chat, type Control,
+  acceptedEvent, applyControl, applyEvent, emptyChat, isChatEvent, sequencePosition, stopRequested, stopSettled, type Chat, type Control,
 } from "./chat.ts";
 import { ChatList } from "./chat-list.ts";
 import { CLOSE, Connection, type Status, type Transport } from "./connection.ts";
@@ -411,7 +411,7 @@ export class Client {
       if (event.code === "input_unseen" || this.#inputs.get(chatId, requestId)?.phase === "loading") this.#inputs.drop(chatId, requestId);
       if (this.#answers.fail(chatId, requestId, event)) return; // the page shows the refusal at the request
     }
-    else if (chatId !== undefined && turnId !== undefined && this.#chatsById.get(chatId)?.stopping.includes(turnId)) this.#chatsById.set(chatId, stopRefused(this.#chatsById.get(chatId)!, turnId));
+    else if (chatId !== undefined && turnId !== undefined && this.#chatsById.get(chatId)?.stopping.includes(turnId)) this.#chatsById.set(chatId, stopSettled(this.#chatsById.get(chatId)!, turnId));
     else if (chatId !== undefined && turnId === undefined) {
       if (event.code === "unknown_chat") {
         this.#history.end(chatId);

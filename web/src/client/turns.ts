@@ -60,7 +60,7 @@ export function applyToTurns(turns: readonly Turn[], event: ChatEvent): readonly
   const before: Turn = known ?? { id, phase: event.turn_id === undefined ? "done" : "queued", items: [] };
   let after = applyToTurn(before, event);
   if (after === before) return turns;
-  if (event.event === "turn_end") after = withAnsweredIn(after, turns);
+  if (event.event === "turn_end") after = withAnsweredIn(after, agentTurnsByEnd(turns));
   return known ? turns.with(index, after) : [...turns, after];
 }
 
@@ -76,12 +76,17 @@ function turnOutside(turns: readonly Turn[], event: TurnEvent): TurnId {
   return home?.id ?? `${event.epoch}.${event.seq}`;
 }
 
+/** The turns that the agent began by itself, by the position of their ends. */
+function agentTurnsByEnd(turns: readonly Turn[]): ReadonlyMap<string, TurnId> {
+  return new Map(turns.flatMap(({ id, origin, end }) => (origin === "agent" && end ? [[`${end.at.epoch}.${end.at.seq}`, id] as const] : [])));
+}
+
 /** A prompt that was taken into the agent's own turn ends right after it, and without a text of its own. */
-function withAnsweredIn(turn: Turn, turns: readonly Turn[]): Turn {
-  if (!turn.end || turn.origin === "agent" || hasAnswer(turn)) return turn;
-  const { at } = turn.end;
-  const other = turns.findLast((each) => each.origin === "agent" && each.end?.at.epoch === at.epoch && each.end.at.seq === at.seq - 1);
-  return other ? { ...turn, end: { ...turn.end, answeredIn: other.id } } : turn;
+function withAnsweredIn(turn: Turn, byEnd: ReadonlyMap<string, TurnId>): Turn {
+  if (!turn.end || turn.origin === "agent") return turn;
+  const { answeredIn: known, ...end } = turn.end;
+  const answeredIn = hasAnswer(turn) ? undefined : byEnd.get(`${end.at.epoch}.${end.at.seq - 1}`);
+  return answeredIn === known ? turn : { ...turn, end: { ...end, ...(answeredIn !== undefined && { answeredIn }) } };
 }
 
 /** Whether the agent said something to the person in the turn. What its subagents say is no answer. */
@@ -153,7 +158,8 @@ export function joinTurns(older: readonly Turn[], newer: readonly Turn[]): reado
     return requested < 0 ? turns : turns.with(requested, upsertItem(turns[requested]!, resolution));
   }, joined);
   const all = [...resolved, ...newer.filter((turn) => byId.has(turn.id))];
-  return all.map((turn) => withAnsweredIn(turn, all));
+  const byEnd = agentTurnsByEnd(all);
+  return all.map((turn) => withAnsweredIn(turn, byEnd));
 }
 
 function isOpen(item: Item, requestId: string): boolean {

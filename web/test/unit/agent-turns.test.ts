@@ -54,6 +54,19 @@ test("wherever a history page ends, turns of the agent's own and subagents are j
   }
 });
 
+test("a history page leaves the turns that it does not continue as they are", () => {
+  const turns = reduce(OWN_WORK);
+  const joined = joinTurns(reduce(log([userMessage("before", "t0"), { ...turnEnd(), turn_id: "t0" }], { epoch: "e0" })), turns);
+  assert.deepEqual(joined.slice(1).map((turn, index) => turn === turns[index]), [true, true, true]);
+});
+
+test("an answer on an older page shows that a prompt was not answered in the agent's own turn", () => {
+  const events = log([userMessage("second", "t2"), { ...delta("an answer"), turn_id: "t2" }, begins, ends, { ...turnEnd(), turn_id: "t2" }]);
+  const newer = reduce(events.slice(2));
+  assert.equal(newer.at(-1)?.end?.answeredIn, "~3.e1");
+  assert.deepEqual(joinTurns(reduce(events.slice(0, 2)), newer), reduce(events));
+});
+
 test("a prompt that ends by itself after the agent's own turn was not answered in it", () => {
   const turns = reduce(log([begins, userMessage("second", "t2"), ends, { ...delta("own"), turn_id: "t2" }, { ...turnEnd(), turn_id: "t2" }]));
   assert.deepEqual(turns.map((turn) => turn.end?.answeredIn), [undefined, undefined]);
