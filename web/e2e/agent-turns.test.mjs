@@ -131,6 +131,33 @@ browserTest("what a subagent does is folded below the use that began it, and ope
   assert.equal(await answerText(turn), "The subagent found it: line 12.", "what the subagent said is no answer");
 });
 
+browserTest("what a subagent in the background does in a later turn is folded below the use that began it, also after a reload", async (user) => {
+  const page = await user.open();
+  const turn = await sendMessage(page, "subagent later");
+  assert.equal(await waitForOutcome(turn), "completed");
+  const use = turn.locator("[data-call=a1]");
+  const read = use.locator("[data-call=n1]");
+  await page.locator(".dock").getByText("A subagent asks: Look for the fault").waitFor();
+  const isFolded = async () => {
+    assert.match(await use.locator("> summary").innerText(), /runs in the background/);
+    assert.equal(await read.getAttribute("data-status"), "done", "begun in one turn and ended in another, it is one use");
+    await use.locator("[data-call=n2]").getByText("waits for your permission").waitFor();
+    assert.equal(await page.locator("[data-call=n1], [data-call=n2]").count(), 2);
+    assert.equal(await ownTurn(page).locator(".step").count(), 0);
+    await ownTurn(page).getByText("A subagent went on. Shown where it began:").waitFor();
+  };
+  await isFolded();
+  await page.reload();
+  await page.locator(".dock").getByText("A subagent asks: Look for the fault").waitFor();
+  await isFolded();
+  await page.getByRole("button", { name: "Allow once" }).click();
+  assert.equal(await waitForOutcome(ownTurn(page)), "completed");
+  assert.doesNotMatch(await use.locator("> summary").innerText(), /runs/);
+  await use.locator("> summary").click();
+  await use.getByText("The fault is in line 12.").waitFor();
+  assert.equal(await ownTurn(page).getByText("Ended without an answer.").count(), 0);
+});
+
 browserTest("a subagent's steps show titles, places, output, media and sources", async (user) => {
   const page = await user.open();
   const turn = await sendMessage(page, "subagent");

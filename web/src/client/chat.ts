@@ -193,11 +193,11 @@ export function openRequests(chat: Chat): RequestItem[] {
   return chat.turns.flatMap((turn) => chat.stopping.includes(turn.id) ? [] : turn.items.filter((item): item is RequestItem => item.kind === "request" && item.at !== undefined && !item.resolution));
 }
 
-function withTask(tasks: readonly Task[], { task_id, kind, title, status }: Task): readonly Task[] {
+function withTask(tasks: readonly Task[], { task_id, kind, title, status, parent_call_id }: Task): readonly Task[] {
   const others = tasks.filter((task) => task.task_id !== task_id);
   if (status !== "running") return others;
   const known = tasks.findIndex((task) => task.task_id === task_id);
-  const task = { task_id, kind, title, status };
+  const task = { task_id, kind, title, status, ...(parent_call_id !== undefined && { parent_call_id }) };
   return known < 0 ? [...tasks, task] : tasks.with(known, task);
 }
 

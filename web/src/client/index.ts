@@ -7,5 +7,6 @@ export { defaultEnvironment, type Environment, type KeyValueStore, type SocketLi
 export type { WholeInput } from "./input.ts";
 export type { Unsent } from "./outbox.ts";
 export type { Item, NoticeItem, RequestItem, TaskItem, TextItem, ToolItem } from "./items.ts";
+export { shownItems, type ShownItems } from "./subagents.ts";
 export { hasAnswer, type Turn, type TurnEnd } from "./turns.ts";
 export type * from "./wire.ts";

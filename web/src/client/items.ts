@@ -50,6 +50,8 @@ export interface ToolItem extends Part {
   readonly media?: readonly ToolMedia[];
   readonly sources?: readonly Source[];
   readonly edits: readonly FileEdit[];
+  /** A background task that the use began runs. Only `shownItems` says so. */
+  readonly inBackground?: true;
 }
 
 /** A permission request or a question of the agent; open while it has no `resolution`. */
@@ -170,10 +172,10 @@ function boundedOutput(output: string): { output: string; outputCut?: true } {
   return output.length <= MAX_OUTPUT_CHARACTERS ? { output } : { output: output.slice(-MAX_OUTPUT_CHARACTERS), outputCut: true };
 }
 
-/** Closes an item that is still open: no events of it will follow. */
+/** Closes an item that is still open when its turn has ended. A subagent's tool uses may go on in the background. */
 export function closeItem(item: Item): Item {
   switch (item.kind) {
-    case "tool": return item.status === "running" ? { ...item, status: "stopped" } : item;
+    case "tool": return item.status === "running" && item.parent === undefined ? { ...item, status: "stopped" } : item;
     case "request": return item.resolution ? item : { ...item, resolution: "turn_ended" };
     case "notice":
     case "task": return item;

@@ -188,7 +188,7 @@ function joinTurn(older: Turn, newer: Turn): Turn {
   return closeOpenItems({ ...whole, phase: laterPhase(older.phase, newer.phase) });
 }
 
-/** Closes the items that are still open in a turn that has ended: no events of theirs will follow. */
+/** Closes the items that are still open in a turn that has ended. */
 function closeOpenItems(turn: Turn): Turn {
   return turn.end ? { ...turn, items: turn.items.map(closeItem) } : turn;
 }

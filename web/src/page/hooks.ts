@@ -1,6 +1,6 @@
 import { Component, type ComponentChildren } from "preact";
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
-import type { Client } from "../client/index.ts";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { shownItems, type Chat, type Client, type Item, type ShownItems, type Turn, type TurnId } from "../client/index.ts";
 
 /** Browsers run no animation frames in hidden tabs. A timer draws there, so that the tab's title still shows a waiting request. */
 const HIDDEN_FRAME_MS = 250;
@@ -56,4 +56,26 @@ export function useSecond(active: boolean): number {
     return () => clearInterval(timer);
   }, [active]);
   return now;
+}
+
+/** What is shown of each turn of a chat. */
+export function useShownItems({ turns, tasks, stopping }: Chat): ReadonlyMap<TurnId, ShownItems> {
+  const before = useRef<ReadonlyMap<TurnId, ShownItems>>(undefined);
+  return useMemo(() => {
+    const asShown = turns.map((turn) => (stopping.includes(turn.id) ? asStopping(turn) : turn));
+    return before.current = shownItems(asShown, tasks, before.current);
+  }, [turns, tasks, stopping]);
+}
+
+const stoppingTurns = new WeakMap<Turn, Turn>();
+
+/** Shows open requests as not answered while their turn is being stopped, before the gateway resolves them. */
+function asStopping(turn: Turn): Turn {
+  const known = stoppingTurns.get(turn) ?? { ...turn, items: turn.items.map(asNotAnswered) };
+  stoppingTurns.set(turn, known);
+  return known;
+}
+
+function asNotAnswered(item: Item): Item {
+  return item.kind === "request" && !item.resolution ? { ...item, resolution: "turn_ended" } : item;
 }

@@ -1,7 +1,7 @@
 /** The items of a turn: texts, thoughts, tool uses with their subagents, requests and notices. */
 import type { ComponentChildren } from "preact";
-import { useMemo, useRef } from "preact/hooks";
-import type { Item, NoticeItem, TextItem, Turn } from "../client/index.ts";
+import { useRef } from "preact/hooks";
+import type { Item, NoticeItem, TextItem } from "../client/index.ts";
 import { memo } from "./hooks.ts";
 import { IconChevron } from "./icons.tsx";
 import { Markdown } from "./markdown.tsx";
@@ -14,17 +14,12 @@ import { nest, type Node } from "./text/nesting.ts";
 import { noticeTitle } from "./text/notices.ts";
 import { ToolRow } from "./tool.tsx";
 
-/** Shows an open request as not answered while its turn is being stopped, before the gateway resolves it. */
-function asNotAnswered(item: Item): Item {
-  return item.kind === "request" && !item.resolution ? { ...item, resolution: "turn_ended" } : item;
-}
-
-export function Items({ turn: receivedTurn, stopping }: { turn: Turn; stopping: boolean }) {
-  const turn = useMemo(() => (stopping ? { ...receivedTurn, items: receivedTurn.items.map(asNotAnswered) } : receivedTurn), [receivedTurn, stopping]);
+/** `live`: the turn runs. */
+export function Items({ items, live }: { items: readonly Item[]; live: boolean }) {
   const before = useRef<readonly Node[]>([]);
-  const nodes = nest(turn.items, before.current);
+  const nodes = nest(items, before.current);
   before.current = nodes;
-  return <>{drawNodes(nodes, turn.phase === "running")}</>;
+  return <>{drawNodes(nodes, live)}</>;
 }
 
 /** `live`: more may follow after the last of the nodes. */

@@ -2,7 +2,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { agentTurn, type Chat, type ErrorEvent, type Unsent } from "../client/index.ts";
-import { useStable } from "./hooks.ts";
+import { useShownItems, useStable } from "./hooks.ts";
 import { IconDown } from "./icons.tsx";
 import { explain } from "./text/errors.ts";
 import { TurnView } from "./turn.tsx";
@@ -80,6 +80,7 @@ export function Thread(props: ThreadProps) {
   };
 
   const byItself = agentTurn(chat);
+  const shown = useShownItems(chat);
   const receivedTurnIds = new Set(chat.turns.map((turn) => turn.id));
   return (
     <div class="thread-frame">
@@ -93,7 +94,7 @@ export function Thread(props: ThreadProps) {
           )}
           {props.children}
           {chat.turns.map((turn) => (
-            <TurnView key={turn.id} turn={turn} online={online} stopping={chat.stopping.includes(turn.id)} behind={byItself !== undefined && turn.origin !== "agent"}
+            <TurnView key={turn.id} turn={turn} shown={shown.get(turn.id)!} online={online} stopping={chat.stopping.includes(turn.id)} behind={byItself !== undefined && turn.origin !== "agent"}
               stalledMs={chat.stalled?.turnId === turn.id ? chat.stalled.idleMs : undefined}
               onCancel={props.onCancel} onReuse={props.onReuse} />
           ))}

@@ -18,6 +18,7 @@ import { about, place } from "./text/tools.ts";
 function state(tool: ToolItem, permission: RequestItem | undefined): { lamp: string; word: string; isShown: boolean } {
   if (permission && !permission.resolution) return { lamp: "waiting", word: "waits for your permission", isShown: true };
   if (permission?.resolution === "denied") return { lamp: "failed", word: "denied", isShown: true };
+  if (tool.inBackground && tool.status !== "running") return { lamp: "running", word: "runs in the background", isShown: true };
   switch (tool.status) {
     case "running": return { lamp: "running", word: "runs", isShown: true };
     case "error": return { lamp: "failed", word: "failed", isShown: true };
@@ -65,7 +66,7 @@ export const ToolRow = memo<ToolRowProps>(({ tool, node, draw }) => {
       {open && (
         <div class="step-body">
           <ToolInput tool={tool} />
-          {children.length > 0 && <div class="subagent" role="group" aria-label="Subagent">{draw(children, tool.status === "running")}</div>}
+          {children.length > 0 && <div class="subagent" role="group" aria-label="Subagent">{draw(children, tool.status === "running" || tool.inBackground === true)}</div>}
           <ToolOutput tool={tool} />
         </div>
       )}

@@ -1,17 +1,19 @@
 /** One turn: the person's message or why the agent began it, what the agent did, and the outcome. */
 import { useMemo, useState } from "preact/hooks";
-import { hasAnswer, type Turn } from "../client/index.ts";
+import { hasAnswer, type ShownItems, type ToolItem, type Turn } from "../client/index.ts";
 import { CopyButton } from "./code.tsx";
 import { memo, useSecond } from "./hooks.ts";
 import { IconClose, IconStop } from "./icons.tsx";
 import { Items } from "./items.tsx";
 import { outcomeText } from "./text/errors.ts";
 import { cost, duration, usage } from "./text/format.ts";
+import { about } from "./text/tools.ts";
 import { reasonText } from "./text/turns.ts";
 import { Revealed } from "./revealed.tsx";
 
 interface TurnProps {
   turn: Turn;
+  shown: ShownItems;
   online: boolean;
   /** The person asked to stop the turn, and it has not ended yet. */
   stopping: boolean;
@@ -24,7 +26,7 @@ interface TurnProps {
   onReuse: (text: string) => void;
 }
 
-export const TurnView = memo<TurnProps>(({ turn, online, stopping, behind, stalledMs, onCancel, onReuse }) => (
+export const TurnView = memo<TurnProps>(({ turn, shown, online, stopping, behind, stalledMs, onCancel, onReuse }) => (isShownElsewhere(turn, shown) ? null : (
   <article class="turn" data-turn={turn.id} data-origin={turn.origin ?? "user"} data-phase={turn.phase} data-outcome={turn.end?.outcome} aria-label="Turn">
     {turn.user && <UserMessage text={turn.user.text} atMs={turn.user.createdAtMs} />}
     {turn.origin === "agent" && <p class="self-begun" data-reason={turn.reason}>{reasonText(turn.reason)}</p>}
@@ -35,15 +37,36 @@ export const TurnView = memo<TurnProps>(({ turn, online, stopping, behind, stall
       </p>
     ) : (
       <div class="answer">
-        <Items turn={turn} stopping={stopping} />
+        <Items items={shown.items} live={turn.phase === "running"} />
+        {shown.elsewhere.length > 0 && <Elsewhere uses={shown.elsewhere} />}
         {turn.phase === "running" && (behind && !stopping
           ? <Behind turn={turn} online={online} onCancel={onCancel} />
           : <Running turn={turn} online={online} stopping={stopping} stalledMs={stalledMs} onCancel={onCancel} />)}
-        {turn.end && <Footer turn={turn} onReuse={onReuse} />}
+        {turn.end && <Footer turn={turn} elsewhere={shown.elsewhere.length > 0} onReuse={onReuse} />}
       </div>
     )}
   </article>
-));
+)));
+
+/** Whether nothing is left to show of an event outside of turns, since it belongs to a subagent. */
+function isShownElsewhere({ user, origin, end, phase }: Turn, { items, elsewhere }: ShownItems): boolean {
+  return phase === "done" && !user && !origin && !end && items.length === 0 && elsewhere.length > 0;
+}
+
+/** Says which subagents went on in a turn that does not show what they did. */
+function Elsewhere({ uses }: { uses: readonly ToolItem[] }) {
+  return <>{uses.map((use) => <SubagentElsewhere key={use.key} use={use} />)}</>;
+}
+
+function SubagentElsewhere({ use }: { use: ToolItem }) {
+  return (
+    <p class="trace elsewhere">
+      <span class="lamp" data-lamp="off" />
+      <span>A subagent went on. Shown where it began:</span>
+      <span class="step-argument"><Revealed text={about(use) || use.name} style="code" /></span>
+    </p>
+  );
+}
 
 /** The bubble of a longer message may scroll, so it takes the keyboard focus. */
 const LONG_MESSAGE = 1_500;
@@ -102,13 +125,14 @@ function Running({ turn, online, stopping, stalledMs, onCancel }: RunningProps) 
   );
 }
 
-function Footer({ turn, onReuse }: { turn: Turn; onReuse: (text: string) => void }) {
+/** `elsewhere`: subagents of other turns worked in this one. */
+function Footer({ turn, elsewhere, onReuse }: { turn: Turn; elsewhere: boolean; onReuse: (text: string) => void }) {
   const { outcome, latencyMs, usage: turnUsage, cost: turnCost, error, answeredIn } = turn.end!;
   const text = useMemo(() => answerText(turn), [turn]);
   const tokens = turnUsage && usage(turnUsage);
   // A turn that never started has no `turn_started` event and no items.
   const neverRan = outcome === "cancelled" && turn.user !== undefined && turn.startedAtMs === undefined && turn.items.length === 0;
-  const silent = outcome === "completed" && !hasAnswer(turn);
+  const silent = outcome === "completed" && !hasAnswer(turn) && !(turn.origin === "agent" && elsewhere);
   return (
     <>
       {silent && <p class="note silent">{answeredIn === undefined ? "Ended without an answer." : "The agent took this into what it did by itself, and answered there."}</p>}

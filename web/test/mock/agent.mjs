@@ -11,7 +11,7 @@ const HELP = `I am a scripted agent. Try one of these:
 | \`long\` | answers at length |
 | \`fail\` | fails |
 | \`background\` | begins background work, and goes on by itself when that ends; \`background ask\` then asks |
-| \`subagent\` | gives a part of the work to a subagent; \`subagent ask\`: which asks |
+| \`subagent\` | gives a part of the work to a subagent; \`subagent ask\`: which asks; \`subagent later\`: which goes on in a later turn |
 
 Anything else is **repeated**.`;
 
@@ -164,6 +164,7 @@ export async function play(turn, text) {
     case "subagent": {
       turn.emit({ event: "tool_event", phase: "start", call_id: "a1", name: "Agent", title: "Look for the fault", arguments: { prompt: "Look for the fault in src/parser.rs." } });
       const inside = (body) => turn.emit({ ...body, parent_call_id: "a1" });
+      if (rest[0] === "later") return inBackground(turn, inside, say);
       inside({ event: "reasoning_delta", stream_id: "r1", text: "I begin with the parser." });
       inside({ event: "reasoning_end", stream_id: "r1" });
       inside({ event: "tool_event", phase: "start", call_id: "n1", name: "Read", title: "Read parser.rs", locations: [{ path: "src/parser.rs", line: 12 }] });
@@ -184,4 +185,23 @@ export async function play(turn, text) {
     default:
       return say(word === "echo" ? rest.join(" ") : `You said: ${text}`);
   }
+}
+
+/** A subagent that goes on in a turn of the agent's own. It reads a file, which ends there, and asks. */
+async function inBackground(turn, inside, say) {
+  const task = { task_id: "s1", kind: "agent", title: "Look for the fault", parent_call_id: "a1" };
+  inside({ event: "tool_event", phase: "start", call_id: "n1", name: "Read", title: "Read parser.rs" });
+  turn.task({ ...task, status: "running" });
+  turn.emit({ event: "tool_event", phase: "end", call_id: "a1", name: "Agent", result: "Runs in the background." });
+  await say("A subagent looks for it.");
+  turn.pause(300).then(() => turn.byItself("other", async (own) => {
+    const later = (body) => own.emit({ ...body, parent_call_id: "a1" });
+    later({ event: "tool_event", phase: "end", call_id: "n1", name: "Read", result: "fn parse() {}" });
+    later({ event: "tool_event", phase: "start", call_id: "n2", name: "Bash", arguments: { command: "cargo test parser" } });
+    const answer = await own.ask({ event: "permission_request", tool: "Bash", call_id: "n2", input: { command: "cargo test parser" }, parent_call_id: "a1" });
+    later({ event: "tool_event", phase: "end", call_id: "n2", name: "Bash", result: answer.decision ?? "not answered" });
+    later({ event: "delta", stream_id: "s1", text: "The fault is in line 12." });
+    later({ event: "stream_end", stream_id: "s1" });
+    turn.task({ ...task, status: "completed" });
+  }));
 }

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { agentTurn, applyControl, applyEvent, emptyChat, openRequests, stopRequested, subagentOf, turnToStop, type Chat, type Control } from "../../src/client/chat.ts";
 import { applyToTurns, hasAnswer, joinTurns, type Turn } from "../../src/client/turns.ts";
+import { shownItems } from "../../src/client/subagents.ts";
 import type { ChatEvent } from "../../src/client/wire.ts";
 import { nest, type Node } from "../../src/page/text/nesting.ts";
 import { delta, log, turnEnd, userMessage } from "./log.ts";
@@ -129,4 +130,66 @@ test("an update replaces the arguments and appends to the output, whose end is h
   const [item] = turn!.items;
   assert.ok(item?.kind === "tool");
   assert.deepEqual([item.status, item.title, item.arguments, item.output?.length, item.output?.slice(-4), item.outputCut], ["running", "Build", { command: "make" }, 65_536, "xend", true]);
+});
+
+/** A subagent in the background: it reads in its own turn, in one of the agent's and outside of turns, and runs a subagent too. */
+const LATER_WORK: ChatEvent[] = log([
+  userMessage("first"), tool("start", "a"), inside("a", { call_id: "n" }), { ...delta("early"), parent_call_id: "a" }, { event: "stream_end", stream_id: "s", parent_call_id: "a" },
+  tool("end", "a"), delta("It runs."), turnEnd(),
+  begins, inside("a", { call_id: "n", phase: "end", result: "r", turn_id: "~3.e1" }), { ...delta("late"), parent_call_id: "a", turn_id: "~3.e1" },
+  inside("a", { call_id: "b", turn_id: "~3.e1" }), { ...asks, call_id: "b", parent_call_id: "a" }, { ...delta("own"), stream_id: "o", turn_id: "~3.e1" }, ends,
+  userMessage("second", "t2"), inside("b", { call_id: "m", turn_id: "t2" }), { ...delta("answer"), turn_id: "t2" }, { ...turnEnd(), turn_id: "t2" },
+]);
+
+/** The shown trees of each turn, and the tool uses that show the rest of it. */
+function shown(turns: readonly Turn[]): unknown {
+  const items = shownItems(turns, []);
+  return turns.map(({ id }) => [id, shape(nest(items.get(id)!.items)), items.get(id)!.elsewhere.map((use) => use.callId)]);
+}
+
+test("what a subagent in the background does in later turns is shown below the use that began it", () => {
+  const turns = reduce(LATER_WORK);
+  assert.deepEqual(shown(turns), [
+    ["t1", [["tool a", ["tool a n", "text a s", "~3.e1 text a s", ["~3.e1 tool a b", ["t2 tool b m"]]]], "text s"], []],
+    ["~3.e1", ["text o"], ["a"]],
+    ["t2", ["text s"], ["b"]],
+  ]);
+  const [use, read] = shownItems(turns, []).get("t1")!.items;
+  assert.deepEqual([use?.kind === "tool" && use.status, read?.kind === "tool" && [read.status, read.result]], ["done", ["done", "r"]]);
+  assert.equal(nest(shownItems(turns, []).get("t1")!.items)[0]?.asks, false, "the turn's end has closed the request");
+  const early = reduce(LATER_WORK.slice(0, 9))[0]!.items.find((item) => item.kind === "tool" && item.callId === "n");
+  assert.equal(early?.kind === "tool" && early.status, "running", "its use of a tool outlives the turn");
+});
+
+test("a later turn's part of a subagent is shown in its own turn until the page with the use is loaded", () => {
+  const whole = reduce(LATER_WORK);
+  for (let cut = 0; cut <= LATER_WORK.length; cut += 1) {
+    const newer = reduce(LATER_WORK.slice(cut));
+    if (cut === 8) assert.deepEqual(shown(newer), [["~3.e1", ["tool a n", "text a s", ["tool a b", ["t2 tool b m"]], "text o"], []], ["t2", ["text s"], ["b"]]]);
+    assert.deepEqual(shown(joinTurns(reduce(LATER_WORK.slice(0, cut)), newer)), shown(whole), `cut at ${cut}`);
+  }
+});
+
+test("turns that a subagent's event does not concern are shown as before", () => {
+  const events = LATER_WORK.slice(0, -4);
+  const known = reduce(events);
+  const before = shownItems(known, []);
+  const turns = applyToTurns(known, log([inside("a", { call_id: "k", turn_id: undefined })], { first: 50 })[0]!);
+  const first = shownItems(turns, [], before);
+  assert.equal(first.get("~3.e1"), before.get("~3.e1"));
+  assert.notEqual(first.get("t1"), before.get("t1"));
+  assert.equal(shownItems([...turns], [], first).get("t1"), first.get("t1"));
+});
+
+test("a tool use is in the background while its task runs", () => {
+  const events = log([tool("start", "a"), tool("end", "a"), { ...task("running"), parent_call_id: "a" }]);
+  const chat = events.reduce(applyEvent, live());
+  const background = (each: Chat) => shownItems(each.turns, each.tasks).get("t1")!.items.map((item) => item.kind === "tool" && item.inBackground);
+  assert.deepEqual(background(chat), [true]);
+  assert.deepEqual(background(applyEvent(chat, { ...log([{ ...task("completed"), parent_call_id: "a" }], { first: 4 })[0]! })), [undefined]);
+});
+
+test("tool uses of two turns that are below each other stay where they are", () => {
+  const turns = reduce(log([inside("b", { call_id: "a" }), inside("a", { call_id: "b", turn_id: "t2" })]));
+  assert.deepEqual(shown(turns), [["t1", ["tool b a"], []], ["t2", ["tool a b"], []]]);
 });
