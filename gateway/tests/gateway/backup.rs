@@ -89,7 +89,10 @@ fn a_backup_of_a_running_gateway_is_restored_elsewhere() {
         serve.args(ECHO_AGENT);
     });
     for log in [restored.log(), again.log()] {
-        assert!(!log.lines().any(|line| line.contains("WARN") && line.contains("::heart")), "{log}");
+        let of_journal: Vec<&str> =
+            log.lines().filter(|line| line.contains(" switchboard_gateway::backend: ")).collect();
+        assert!(of_journal.iter().any(|line| line.contains("the journal is open")), "{log}");
+        assert!(!of_journal.iter().any(|line| line.contains("WARN")), "{log}");
     }
 }
 
