@@ -10,6 +10,7 @@
 //! | Claude Code without an account | [`scripted_model`] |
 //! | agents and their hosts | [`process`] |
 //! | random numbers | [`Rng`] |
+//! | something that this machine may not have | [`report_skipped`] |
 //! | a fuzz target's corpus, damaged in every place | [`replay_damaged`] |
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
@@ -21,6 +22,7 @@ mod http;
 mod model;
 pub mod process;
 mod rng;
+mod skip;
 mod wait;
 
 pub use client::{Client, SseClient, UnixClient, WebSocketClient, delta_text};
@@ -30,4 +32,5 @@ pub use gateway::{ECHO_AGENT, Gateway, config_file, switchboard};
 pub use http::{Response, UPGRADE_HEADERS, connect};
 pub use model::scripted_model;
 pub use rng::Rng;
+pub use skip::report_skipped;
 pub use wait::{TIMEOUT, becomes_true, eventually, run, wait_for_exit};

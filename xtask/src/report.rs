@@ -8,6 +8,8 @@ use std::time::Duration;
 pub(crate) enum Verdict {
     /// The step ran and found nothing wrong.
     Passed,
+    /// The step found nothing wrong, but some of its tests could not run on this machine: which, and why.
+    PassedInPart(String),
     /// The step could not run on this machine, for this reason. Never used for a check that found something.
     Skipped(String),
     /// The step found something wrong, or failed for another reason.
@@ -37,6 +39,7 @@ impl Report {
         for (step, verdict, took) in &self.rows {
             let (word, reason) = match verdict {
                 Verdict::Passed => ("passed", ""),
+                Verdict::PassedInPart(missing) => ("passed", missing.as_str()),
                 Verdict::Skipped(reason) => ("skipped", reason.as_str()),
                 Verdict::Failed(reason) => ("FAILED", reason.as_str()),
             };
@@ -57,7 +60,7 @@ impl Report {
 
     fn counts(&self) -> (usize, usize, usize) {
         self.rows.iter().fold((0, 0, 0), |(passed, failed, skipped), (_, verdict, _)| match verdict {
-            Verdict::Passed => (passed + 1, failed, skipped),
+            Verdict::Passed | Verdict::PassedInPart(_) => (passed + 1, failed, skipped),
             Verdict::Failed(_) => (passed, failed + 1, skipped),
             Verdict::Skipped(_) => (passed, failed, skipped + 1),
         })
@@ -95,5 +98,13 @@ mod tests {
         assert!(!report(&[]).is_success());
         assert!(!report(&[Verdict::Skipped("offline".into())]).is_success());
         assert!(report(&[Verdict::Passed, Verdict::Skipped("offline".into())]).is_success());
+    }
+
+    #[test]
+    fn tests_that_a_step_skipped_are_in_the_table() {
+        let report = report(&[Verdict::PassedInPart("skipped: full disks".into())]);
+        assert!(report.is_success());
+        let table = report.table();
+        assert!(table.contains("passed       1.5 s  skipped: full disks\n"), "{table}");
     }
 }

@@ -151,6 +151,7 @@ pub(crate) fn run(options: Options, steps: &'static [Step]) -> Result<ExitCode> 
         let verdict = (step.run)(&session).unwrap_or_else(|failure| Verdict::Failed(failure.to_string()));
         match &verdict {
             Verdict::Passed => {}
+            Verdict::PassedInPart(missing) => println!("{} passed in part: {missing}", step.name),
             Verdict::Skipped(reason) => println!("{} skipped: {reason}", step.name),
             Verdict::Failed(reason) => println!("{} FAILED: {reason}", step.name),
         }

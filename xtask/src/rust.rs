@@ -3,13 +3,14 @@
 //! They use the same packages and features, `--workspace --all-features`, and do not change `RUSTFLAGS`, so that
 //! nothing is compiled twice.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::command::Task;
 use crate::report::Verdict;
 use crate::runner::Session;
 use crate::snapshots;
-use crate::workspace::{Context as _, Failure, Result, find_program, read};
+use crate::workspace::{Context as _, Failure, Result, empty_scratch, find_program, read};
 
 /// The packages and features of all builds: with other features, most dependencies would be built again.
 const EVERYTHING: [&str; 2] = ["--workspace", "--all-features"];
@@ -122,13 +123,15 @@ pub(crate) fn build(session: &Session) -> Result<Verdict> {
     Ok(Verdict::Passed)
 }
 
-/// Runs all tests, and finds snapshots that no test uses.
+/// Runs all tests, names those that could not run on this machine, and finds snapshots that no test uses.
 pub(crate) fn tests(session: &Session) -> Result<Verdict> {
     let references = snapshots::References::start()?;
+    let skipped = empty_scratch("skipped")?.join("tests");
     let mut tests = test_runner(session, &["--no-fail-fast"])
         .env("INSTA_UPDATE", "no")
         .env("INSTA_FORCE_PASS", "0")
-        .env("INSTA_SNAPSHOT_REFERENCES_FILE", references.path());
+        .env("INSTA_SNAPSHOT_REFERENCES_FILE", references.path())
+        .env("SWITCHBOARD_SKIPPED", &skipped);
     for (name, seconds) in session.random_budgets() {
         println!("{name}={seconds}");
         tests = tests.env(name, seconds);
@@ -141,7 +144,14 @@ pub(crate) fn tests(session: &Session) -> Result<Verdict> {
     }
     tests.run(session.deadline())?;
     references.require_all(session)?;
-    Ok(Verdict::Passed)
+    // Without skipped tests there is no such file.
+    let skipped = std::fs::read_to_string(skipped).unwrap_or_default();
+    let all: BTreeSet<&str> = skipped.lines().collect();
+    if all.is_empty() {
+        return Ok(Verdict::Passed);
+    }
+    let all: Vec<&str> = all.into_iter().collect();
+    Ok(Verdict::PassedInPart(format!("SKIPPED here: {}", all.join("; "))))
 }
 
 /// The command for the tests of the workspace: nextest, which ends tests that hang, or cargo if nextest is missing.

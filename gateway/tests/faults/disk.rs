@@ -11,7 +11,7 @@ use std::{
 use libtest_mimic::Trial;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use switchboard_test_support::{Rng, becomes_true, eventually};
+use switchboard_test_support::{Rng, becomes_true, eventually, report_skipped};
 
 use crate::{
     client::{Client, Over, message, whole_log},
@@ -48,7 +48,7 @@ impl Small {
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", "size=40m,mode=0700", "tmpfs"]).arg(&at);
         if !mount.output().is_ok_and(|output| output.status.success()) {
-            report("SKIPPED: a file system cannot be mounted here (this needs root)");
+            report_skipped("a gateway on a full disk: no file system can be mounted (this needs root)");
             return None;
         }
         Some(Self(at))
@@ -275,7 +275,7 @@ fn can_inject() -> bool {
     strace.args(["-qq", "-o", "/dev/null", "-e", "inject=fdatasync:error=EIO", "true"]);
     let can = strace.stdin(Stdio::null()).output().is_ok_and(|output| output.status.success());
     if !can {
-        report("SKIPPED: there is no strace here that may inject failures");
+        report_skipped("disks that fail: there is no strace that may inject failures");
     }
     can
 }

@@ -11,7 +11,7 @@ use std::{
 use libtest_mimic::Trial;
 use rustix::process::Signal;
 use serde_json::json;
-use switchboard_test_support::{Rng, eventually};
+use switchboard_test_support::{Rng, eventually, report_skipped};
 
 use crate::{
     crowd::{Behavior, Crowd},
@@ -117,7 +117,7 @@ impl Shim {
         let mut compiler = Command::new("cc");
         compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).arg("-ldl");
         if !compiler.output().is_ok_and(|output| output.status.success()) {
-            report(&format!("SKIPPED: there is no C compiler here to make {name}.c"));
+            report_skipped(&format!("tests with {name}.c: there is no C compiler"));
             return None;
         }
         let file = File::create(&numbers).unwrap();

@@ -13,7 +13,7 @@ use rustix::{
 };
 use serde_json::json;
 
-use switchboard_test_support::{Client, ECHO_AGENT, Gateway};
+use switchboard_test_support::{Client, ECHO_AGENT, Gateway, report_skipped};
 
 const BODY: &str = "canary-in-a-message";
 const GUESS: &str = "canary-in-a-wrong-token";
@@ -107,7 +107,7 @@ fn a_flood_of_refusals_is_a_few_lines_whose_counts_add_up() {
 fn a_flood_of_other_users_at_the_socket_is_a_few_lines_whose_counts_add_up() {
     const PEERS: u64 = 400;
     if !geteuid().is_root() {
-        println!("not tested: only root can be another user");
+        report_skipped("a flood of other users at the socket: only root can be another user");
         return;
     }
     let mut gateway = Gateway::start(&["--log-format", "json"]);

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use switchboard_test_support::{Client, Gateway, TIMEOUT, config_file, delta_text};
+use switchboard_test_support::{Client, Gateway, TIMEOUT, config_file, delta_text, report_skipped};
 
 const ELSEWHERE: &str = "https://page.example";
 
@@ -118,7 +118,7 @@ fn with_two_chats_every_word_comes_once_wherever_the_stream_was_cut() {
 #[test]
 fn curl_streams_and_posts() {
     if Command::new("curl").arg("--version").stdout(Stdio::null()).status().is_err() {
-        println!("not tested: there is no curl");
+        report_skipped("server-sent events with curl: there is no curl");
         return;
     }
     let gateway = Gateway::start(&[]);

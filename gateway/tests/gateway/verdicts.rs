@@ -14,7 +14,9 @@ use std::{
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
-use switchboard_test_support::{Client, ECHO_AGENT, Gateway, run, switchboard, wait_for_exit};
+use switchboard_test_support::{
+    Client, ECHO_AGENT, Gateway, report_skipped, run, switchboard, wait_for_exit,
+};
 
 /// Root may access everything, so under root the programs run as this user.
 const NOBODY: u32 = 65534;
@@ -255,7 +257,7 @@ fn serve_and_doctor_say_the_same_of_a_data_directory() {
     let (mut differences, left) = (Vec::new(), left(Signal::INT));
     for (name, change, good) in CASES {
         if !geteuid().is_root() && name.contains("somebody else") {
-            println!("not tested: {name}: only root can give something away");
+            report_skipped(&format!("a data directory with {name}: only root can give something away"));
             continue;
         }
         let copy = tempfile::tempdir().unwrap();
@@ -315,7 +317,7 @@ fn serve_and_doctor_say_the_same_of_a_full_disk() {
     fs::rename(&disk, left.path().join("whole")).unwrap();
     fs::create_dir(&disk).unwrap();
     if !full(Command::new("mount").args(["-n", "-t", "tmpfs", "-o", "size=2m,mode=0755", "tmpfs"])) {
-        return println!("not tested: a full disk: only root can mount one");
+        return report_skipped("serve and doctor on a full disk: only root can mount one");
     }
     let copied = Command::new("cp").arg("-a").arg(left.path().join("whole/data")).arg(&disk).status();
     let filled = fs::write(disk.join("filler"), vec![1; 4 << 20]).is_err();

@@ -9,6 +9,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use switchboard_test_support::report_skipped;
 
 use crate::site::{Site, hostile};
 
@@ -74,9 +75,7 @@ mkdir -p "$dir" && mount -n --move /mnt "$dir" && exec "$@""#;
 
 pub(crate) fn only_this() {
     if !rustix::process::geteuid().is_root() {
-        return crate::say(
-            "NOT TESTED: all that an agent reaches in /tmp and /run: only root can make others",
-        );
+        return report_skipped("all that an agent reaches in /tmp and /run: only root can make others");
     }
     let uid = rustix::process::getuid().as_raw().to_string();
     let mut sockets = Vec::new();

@@ -3,6 +3,7 @@
 use std::{fs, path::Path, process::Command};
 
 use switchboard_core::journal::Durability;
+use switchboard_test_support::report_skipped;
 
 use crate::{desk::open, make::Scribe};
 
@@ -37,7 +38,7 @@ fn fill(folder: &Path) {
 #[test]
 fn a_full_disk_refuses_and_recovers() {
     let Some(small) = Small::mount() else {
-        println!("SKIPPED: a file system cannot be mounted here (this needs root)");
+        report_skipped("a journal on a full disk: no file system can be mounted (this needs root)");
         return;
     };
     let (mut desk, _) = open(small.0.path()).expect("it opens");

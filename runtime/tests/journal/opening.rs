@@ -8,6 +8,7 @@ use switchboard_core::{
     wire::Outcome,
 };
 use switchboard_runtime::{OpenErrorReason, Sqlite, SqliteOptions};
+use switchboard_test_support::report_skipped;
 
 use crate::{
     desk::{open, open_with},
@@ -100,7 +101,7 @@ fn a_file_that_may_not_be_written_says_so() {
     drop(open(folder.path()).expect("it opens"));
     fs::set_permissions(folder.path().join("journal.db"), fs::Permissions::from_mode(0o000)).expect("mode");
     if fs::File::open(folder.path().join("journal.db")).is_ok() {
-        println!("SKIPPED: this user may read and write everything");
+        report_skipped("a journal that may not be written: this user may write everything");
         return;
     }
     let (reason, text) = refusal(folder.path());

@@ -15,8 +15,10 @@ use rustix::{
     thread::set_thread_res_uid,
 };
 use switchboard_conformance::{WAIT, generous_limits};
+use switchboard_core::ids::Principal;
 use switchboard_runtime::Tally;
-use switchboard_transport_unix::{Listener, Options};
+use switchboard_test_support::report_skipped;
+use switchboard_transport_unix::{Listener, Options, serve};
 use tokio::{runtime::Handle, time::timeout};
 
 use crate::server::{Raw, Server};
@@ -26,7 +28,7 @@ use crate::server::{Raw, Server};
 /// without root, which alone can change its user id.
 async fn connect_as_another_user(path: &Path, times: usize) -> Option<Vec<u8>> {
     if !geteuid().is_root() {
-        println!("not tested: only root can be another user");
+        report_skipped("peers of another user at a Unix socket: this needs root");
         return None;
     }
     let directory = path.parent().unwrap();
@@ -58,6 +60,30 @@ async fn a_peer_of_another_user_is_refused() {
     assert_eq!(received, b"", "it is told nothing");
     assert_eq!(server.gateway.handle().counts().await.unwrap().connections, 0);
     Raw::open(&server.path).await.works().await;
+}
+
+/// The kernel's user id of a peer admits it, and the options of the socket say as whom it acts: nothing that it sends.
+#[tokio::test]
+async fn a_peer_acts_as_the_principal_of_its_socket_and_sees_no_chat_of_another() {
+    let server = Server::new().await;
+    let directory = tempfile::tempdir().unwrap();
+    let other = directory.path().join("private").join("socket");
+    let listener = Listener::bind(&other).unwrap();
+    let options = Options { principal: Principal::parse("another").unwrap(), ..Options::default() };
+    let handle = server.gateway.handle().clone();
+    let served = tokio::spawn(async move { serve(&listener, handle, options).await });
+    let attach = r#"{"type":"attach","chat_id":"c1","principal":"owner","client_id":"owner"}"#;
+    let mut owner = Raw::open(&server.path).await;
+    owner.line(r#"{"type":"message","chat_id":"c1","turn_id":"t1","content":"mine"}"#).await;
+    while owner.event().await["event"] != "message_accepted" {}
+    let mut owner_again = Raw::open(&server.path).await;
+    owner_again.line(attach).await;
+    assert_eq!(owner_again.event().await["event"], "attached");
+    let mut another = Raw::open(&other).await;
+    another.line(attach).await;
+    let refusal = another.event().await;
+    assert_eq!((&refusal["event"], &refusal["code"]), (&"error".into(), &"unknown_chat".into()), "{refusal}");
+    served.abort();
 }
 
 /// Collects the log lines of `tracing`.
