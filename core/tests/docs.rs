@@ -122,6 +122,35 @@ fn the_tables_of_the_architecture_list_what_is_there() {
     assert!(listed > 20, "{listed}");
 }
 
+/// A file that is named without its folder is in each folder that its paragraph or table row names.
+#[test]
+fn the_architecture_says_where_each_file_is() {
+    let root = here().join("..");
+    let is_file_name = |span: &&&str| span.ends_with(".rs") && !span.contains('/');
+    // Rows of "File below" tables, which another test compares, have their folder in the head.
+    let architecture = document("architecture.md");
+    let (mut below, mut in_files, mut named) = (root.clone(), false, 0);
+    for paragraph in architecture.replace("\n|", "\n\n|").split("\n\n").map(str::trim) {
+        let spans: Vec<&str> = paragraph.split('`').skip(1).step_by(2).collect();
+        if paragraph.starts_with("| File below `") {
+            (below, in_files) = (root.join(spans[0]), true);
+        }
+        in_files &= paragraph.starts_with('|');
+        if in_files {
+            continue;
+        }
+        let folders = spans.iter().flat_map(|span| [root.join(span), below.join(span)]);
+        let folders: Vec<PathBuf> = folders.filter(|folder| folder.is_dir()).collect();
+        for name in spans.iter().filter(is_file_name) {
+            assert!(!folders.is_empty(), "{name}: in which folder?");
+            let without: Vec<_> = folders.iter().filter(|folder| !folder.join(name).exists()).collect();
+            assert!(without.is_empty(), "{without:?} have no {name}");
+            named += 1;
+        }
+    }
+    assert!(named > 2, "{named}");
+}
+
 /// The text of all sources of these crates, without tests.
 fn sources(crates: &[&str]) -> String {
     let folders = crates.iter().map(|name| here().join("..").join(name).join("src"));

@@ -24,7 +24,7 @@
 
 pub(crate) mod directory;
 #[cfg(test)]
-#[path = "../../fuzz/mod.rs"]
+#[path = "../../fuzz/spool.rs"]
 mod fuzz;
 mod intake;
 pub(crate) mod lending;

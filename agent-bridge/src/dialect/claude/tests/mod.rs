@@ -4,6 +4,7 @@ mod cases;
 mod checker;
 mod commands;
 mod forms;
+#[path = "../../../../fuzz/agent_lines.rs"]
 mod fuzz;
 mod identity;
 mod mutations;

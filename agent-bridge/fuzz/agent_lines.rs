@@ -32,6 +32,5 @@ fn whatever_an_agent_writes_is_decoded() {
 
 #[test]
 fn damaged_lines_are_decoded() {
-    let corpus = "src/dialect/claude/tests/__fuzz__/agent_lines/corpus";
-    replay_damaged(&Path::new(env!("CARGO_MANIFEST_DIR")).join(corpus), lines);
+    replay_damaged(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/__fuzz__/agent_lines/corpus"), lines);
 }
