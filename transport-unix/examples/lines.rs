@@ -26,15 +26,15 @@ impl Agent for Loud {
         "loud"
     }
 
-    async fn run(&self, mut seat: AgentContext) -> AgentExit {
+    async fn run(&self, mut context: AgentContext) -> AgentExit {
         let mut position = 0;
-        while let AgentControl::Command(command) = seat.control.next().await {
+        while let AgentControl::Command(command) = context.control.next().await {
             let AgentCommand::Prompt { text, .. } = command else { continue };
             let outcome = Outcome::Completed;
             let end = AgentEvent::TurnEnded { outcome, error: None, usage: None, cost: None };
             let events = vec![AgentEvent::Message { text: text.to_uppercase() }, end];
             position += 1;
-            if seat.records.send(AgentRecords { position, events, checkpoint: None }).await.is_err() {
+            if context.records.send(AgentRecords { position, events, checkpoint: None }).await.is_err() {
                 break;
             }
         }

@@ -26,9 +26,9 @@ impl Agent for Echo {
         "echo"
     }
 
-    async fn run(&self, mut seat: AgentContext) -> AgentExit {
+    async fn run(&self, mut context: AgentContext) -> AgentExit {
         let mut position = 0;
-        while let AgentControl::Command(command) = seat.control.next().await {
+        while let AgentControl::Command(command) = context.control.next().await {
             let AgentCommand::Prompt { text, .. } = command else { continue };
             let stream: StreamId = format!("answer-{position}").into();
             let words = text.split_inclusive(' ');
@@ -39,7 +39,7 @@ impl Agent for Echo {
             let outcome = Outcome::Completed;
             events.push(AgentEvent::TurnEnded { outcome, error: None, usage: None, cost: None });
             position += 1;
-            if seat.records.send(AgentRecords { position, events, checkpoint: None }).await.is_err() {
+            if context.records.send(AgentRecords { position, events, checkpoint: None }).await.is_err() {
                 break;
             }
         }

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     cadence::Cadence,
-    loan::{Lending, Loan, News},
+    loan::{Lending, Loan, ReadReason},
 };
 use crate::{
     BridgeLimits,
@@ -97,7 +97,7 @@ enum FeedEvent {
     /// The log has a newer checkpoint.
     Committed,
     /// The lent output may contain more.
-    Output(std::io::Result<News>),
+    Output(std::io::Result<ReadReason>),
 }
 
 impl<S: RecordSink> Feed<S> {
@@ -155,7 +155,7 @@ impl<S: RecordSink> Feed<S> {
                 FeedEvent::Host(Ok(0) | Err(_)) => return (self, FeedEnd::Closed),
                 FeedEvent::Host(Ok(_)) => {}
                 FeedEvent::Committed => self.let_go(),
-                FeedEvent::Output(news) => self.look(news),
+                FeedEvent::Output(reason) => self.look(reason),
             }
         }
     }
@@ -166,10 +166,10 @@ impl<S: RecordSink> Feed<S> {
             biased;
             Ok(()) = self.committed.changed() => FeedEvent::Committed,
             read = host.read_buf(buffer) => FeedEvent::Host(read),
-            news = async { match loan {
-                Some(loan) => loan.news().await,
+            reason = async { match loan {
+                Some(loan) => loan.ready().await,
                 None => std::future::pending().await,
-            } } => FeedEvent::Output(news),
+            } } => FeedEvent::Output(reason),
         }
     }
 
@@ -197,14 +197,14 @@ impl<S: RecordSink> Feed<S> {
     }
 
     /// Reads new bytes of the lent output.
-    fn look(&mut self, news: std::io::Result<News>) {
+    fn look(&mut self, reason: std::io::Result<ReadReason>) {
         let lending = lock(&self.lending);
         let Some(loan) = self.loan.as_mut().filter(|_| lending.is_lent()) else {
             self.loan = None;
             return;
         };
         let in_turn = lock(&self.decoder).state().in_turn();
-        let goes_on = news.and_then(|news| loan.read(news, in_turn));
+        let goes_on = reason.and_then(|reason| loan.read(reason, in_turn));
         drop(lending);
         match goes_on {
             Ok(true) => {}

@@ -34,7 +34,7 @@ const LONG_PAUSE: Duration = Duration::from_secs(10);
 
 /// Why the pipe should be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum News {
+pub(super) enum ReadReason {
     More,
     /// The agent has closed its output.
     Closed,
@@ -197,23 +197,23 @@ impl Loan {
     }
 
     /// Waits until the pipe should be read. Cancel safe.
-    pub(super) async fn news(&self) -> io::Result<News> {
+    pub(super) async fn ready(&self) -> io::Result<ReadReason> {
         if self.discards {
             // Until the host confirms, it is unknown where in the pipe the unread bytes begin.
             return std::future::pending().await;
         }
         tokio::select! {
             biased;
-            closed = self.peek.ready() => closed.map(|closed| if closed { News::Closed } else { News::More }),
-            () = until(self.due) => Ok(News::Due),
+            closed = self.peek.ready() => closed.map(|closed| if closed { ReadReason::Closed } else { ReadReason::More }),
+            () = until(self.due) => Ok(ReadReason::Due),
         }
     }
 
     /// Reads new bytes. `in_turn` says that more output is expected. Returns false if the agent has closed its output
     /// and everything was read.
-    pub(super) fn read(&mut self, news: News, in_turn: bool) -> io::Result<bool> {
+    pub(super) fn read(&mut self, reason: ReadReason, in_turn: bool) -> io::Result<bool> {
         let seen = usize::try_from(self.seen - self.discarded).unwrap_or(usize::MAX);
-        let read = self.peek.read(seen, news == News::Due, &mut self.buffer)?;
+        let read = self.peek.read(seen, reason == ReadReason::Due, &mut self.buffer)?;
         self.seen += read as u64;
         let longest = if in_turn { PAUSES.1 } else { LONG_PAUSE };
         self.pause = match read {
@@ -222,7 +222,7 @@ impl Loan {
             _ => PAUSES.0,
         };
         self.expect_more();
-        Ok(read > 0 || news != News::Closed)
+        Ok(read > 0 || reason != ReadReason::Closed)
     }
 
     /// Schedules the next read, if the pipe is not empty.
@@ -348,17 +348,17 @@ mod tests {
         let mut looked = Vec::new();
         for n in 0..500 {
             write!(writer, "line {n}\nhalf").unwrap();
-            let news = loan.news().await.unwrap();
-            assert!(loan.read(news, false).unwrap());
+            let reason = loan.ready().await.unwrap();
+            assert!(loan.read(reason, false).unwrap());
             looked.extend(lines(&mut loan));
             writeln!(writer, " a line").unwrap();
         }
         drop(writer);
-        let news = loan.news().await.unwrap();
-        assert_eq!(news, News::Closed);
-        assert!(loan.read(news, false).unwrap(), "there was something");
+        let reason = loan.ready().await.unwrap();
+        assert_eq!(reason, ReadReason::Closed);
+        assert!(loan.read(reason, false).unwrap(), "there was something");
         looked.extend(lines(&mut loan));
-        assert!(!loan.read(News::Closed, false).unwrap());
+        assert!(!loan.read(ReadReason::Closed, false).unwrap());
         let mut all = Vec::new();
         reader.read_to_end(&mut all).unwrap();
         assert_eq!(looked, all);
@@ -375,8 +375,8 @@ mod tests {
         let writer = std::thread::spawn(move || writer.write_all(&written).unwrap());
         let (mut looked, mut taken) = (Vec::new(), 0);
         while looked.len() < ALL - 100 {
-            let news = loan.news().await.unwrap();
-            assert!(loan.read(news, true).unwrap());
+            let reason = loan.ready().await.unwrap();
+            assert!(loan.read(reason, true).unwrap());
             looked.extend(lines(&mut loan));
             loan.checkpointed(looked.len() as u64 / 100, looked.len() as u64);
             loan.committed(looked.len() as u64 / 100);
@@ -398,15 +398,15 @@ mod tests {
     async fn a_line_that_fills_the_pipe_is_not_waited_for() {
         let (_reader, mut writer, mut loan) = loan();
         writer.write_all(&vec![b'x'; CAPACITY / 4]).unwrap();
-        let news = loan.news().await.unwrap();
-        loan.read(news, true).unwrap();
+        let reason = loan.ready().await.unwrap();
+        loan.read(reason, true).unwrap();
         assert!(loan.lines(usize::MAX, usize::MAX).is_none() && !loan.is_too_long(usize::MAX));
         assert!(loan.is_too_long(1000), "too long for anybody");
         writer.write_all(&vec![b'x'; CAPACITY / 4]).unwrap();
-        loan.read(News::Due, true).unwrap();
+        loan.read(ReadReason::Due, true).unwrap();
         assert!(loan.is_too_long(usize::MAX));
         writer.write_all(b"\nshort\n").unwrap();
-        loan.read(News::Due, true).unwrap();
+        loan.read(ReadReason::Due, true).unwrap();
         assert!(loan.lines(usize::MAX, 1000).is_none(), "whole, and too long");
     }
 

@@ -29,13 +29,13 @@ impl Agent for Counter {
         "counter"
     }
 
-    /// One life in one chat. It gets one prompt at a time, and must end each with a `TurnEnded`.
+    /// An agent instance works for one chat. It gets one prompt at a time, and must end each with a `TurnEnded`.
     async fn run(&self, context: AgentContext) -> AgentExit {
-        let mut life = Life { control: context.control, records: context.records, position: 0 };
+        let mut instance = Instance { control: context.control, records: context.records, position: 0 };
         loop {
-            match life.control.next().await {
+            match instance.control.next().await {
                 AgentControl::Command(AgentCommand::Prompt { text, turn_id, .. }) => {
-                    if let Err(Over) = life.turn(&turn_id, &text).await {
+                    if let Err(Over) = instance.turn(&turn_id, &text).await {
                         return AgentExit::Stopped;
                     }
                 }
@@ -47,7 +47,7 @@ impl Agent for Counter {
     }
 }
 
-struct Life {
+struct Instance {
     control: ControlReceiver,
     records: Records,
     position: u64,
@@ -62,7 +62,7 @@ impl From<GatewayGone> for Over {
     }
 }
 
-impl Life {
+impl Instance {
     async fn turn(&mut self, turn_id: &TurnId, text: &str) -> Result<(), Over> {
         let far = text.split(' ').find_map(|word| word.parse().ok()).unwrap_or(3);
         if far > FAR && !self.may(turn_id, far).await? {

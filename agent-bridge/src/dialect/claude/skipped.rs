@@ -11,7 +11,7 @@ use crate::dialect::Decoded;
 
 /// The beginning of a JSON object that was cut off, as whole objects.
 #[derive(Debug, PartialEq, Eq)]
-struct Cut {
+struct TruncatedObject {
     /// The object with those of its members that are whole.
     members: String,
     /// The object with all that is whole in it, however deep.
@@ -23,7 +23,9 @@ impl ClaudeCodec {
     /// of a tool use ends the use.
     pub(super) fn skipped_line(&mut self, position: u64, prefix: &[u8], bytes: u64, out: &mut Decoded) {
         let text = lines::without_halves(&String::from_utf8_lossy(prefix));
-        let Some(Cut { members, parts }) = Cut::read(&text) else { return out.skipped(bytes) };
+        let Some(TruncatedObject { members, parts }) = TruncatedObject::read(&text) else {
+            return out.skipped(bytes);
+        };
         let (Ok(whole), Ok(part)) =
             (serde_json::from_str::<Line<'_>>(&members), serde_json::from_str::<Line<'_>>(&parts))
         else {
@@ -67,7 +69,7 @@ fn is_of_tools(line: &Line<'_>) -> bool {
     blocks.any(|block| block.tool_use_id.is_some())
 }
 
-impl Cut {
+impl TruncatedObject {
     /// Reads the beginning of an object; `None` if there is none.
     fn read(text: &str) -> Option<Self> {
         let text = &text[text.find('{')?..];
@@ -119,9 +121,9 @@ mod tests {
             (r#"{"a":[1,2],"b":{"c":[3,{"d":"\"},"#, r#"{"a":[1,2]}"#, r#"{"a":[1,2],"b":{"c":[3,{}]}}"#),
             (r#"{"a":1} x"#, r#"{"a":1}"#, r#"{"a":1}"#),
         ] {
-            let expected = Cut { members: members.into(), parts: parts.into() };
-            assert_eq!(Cut::read(text), Some(expected), "{text}");
+            let expected = TruncatedObject { members: members.into(), parts: parts.into() };
+            assert_eq!(TruncatedObject::read(text), Some(expected), "{text}");
         }
-        assert_eq!(Cut::read("[1"), None);
+        assert_eq!(TruncatedObject::read("[1"), None);
     }
 }
