@@ -59,8 +59,10 @@ use crate::{
 /// 1. After each [`handle`](Self::handle), take the outputs until [`poll_output`](Self::poll_output) gives `None`, and
 ///    carry them out in this order. Nothing that an output causes is given to the hub meanwhile.
 /// 2. Then report each event of an [`Output::Offer`] that an outbox refused with [`Input::OutboxFull`], before any
-///    other input. All other inputs may come in any order, as far as their own documentation does not say otherwise:
-///    the journal answers a chat's appends in their order, and each append and each question once.
+///    other input. It is the answer to an output, and the only one that cannot wait: the hub counts an offered event as
+///    received, and has to know which readers lag before another input makes it offer the next event to them.
+///    All other inputs may come in any order, as far as their own documentation does not say otherwise: the journal
+///    answers a chat's appends in their order, and each append and each question once.
 /// 3. Give the hub [`Input::Tick`] when [`next_deadline`](Self::next_deadline) has passed. Ask for the deadline anew
 ///    after each input. A late tick delays what is due; an early one does nothing.
 /// 4. Ids that the shell makes are never used again: a [`ConnId`] after [`Input::Gone`], an agent's instance after

@@ -21,7 +21,9 @@ pub struct SqliteOptions {
     /// Whether to open a journal from which committed data is missing (`--accept-loss`). The files are first copied
     /// aside, and every chat gets a new epoch. Default: no, such a journal is not opened.
     pub accept_loss: bool,
-    /// The id of the machine's current boot. Default: the id that the system gives.
+    /// The id of the machine's current boot, for a system that gives none, such as one without `/proc`: without an id,
+    /// each unclean end counts as a loss of power, and chats with an open turn get a new epoch. Tests simulate reboots
+    /// with it. Default: the id that Linux gives.
     pub boot_id: Option<String>,
 }
 
