@@ -15,7 +15,8 @@ pub use compaction::{CompactedDelta, DeltaRun};
 pub use memory::MemoryJournal;
 pub use page::PageBuilder;
 pub use record::{
-    ChatRecord, OpenAgentTurn, OpenRequest, OpenTool, OpenTurn, OpenWork, RecordedAgent, TurnRecord,
+    ChatRecord, OpenAgentTurn, OpenRequest, OpenStream, OpenTool, OpenTurn, OpenWork, RecordedAgent,
+    TurnRecord,
 };
 
 use alloc::{boxed::Box, string::String, vec::Vec};

@@ -33,7 +33,7 @@ pub struct ChatRecord {
     pub tasks: Vec<Task>,
     /// The open permission requests and questions.
     pub requests: Vec<OpenRequest>,
-    /// The open streams and tool uses of the running turn.
+    /// The open streams and tool uses of the agent.
     pub open_work: OpenWork,
     /// The id of the last command.
     pub last_command: u64,
@@ -49,18 +49,51 @@ pub struct ChatRecord {
     pub earlier: Option<Cursor>,
 }
 
-/// The streams and tool uses that an agent has begun in its turn and not ended. They are ended with the turn.
+/// The streams and tool uses that an agent has begun and not ended. They are ended with the turn, apart from the tool
+/// uses of subagents in the background, which are ended with their task.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenWork {
-    /// The ids of open streams of the answer.
+    /// The open streams of the answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub answers: Vec<String>,
-    /// The ids of open streams of thinking.
+    pub answers: Vec<OpenStream>,
+    /// The open streams of thinking.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub reasoning: Vec<String>,
+    pub reasoning: Vec<OpenStream>,
     /// The open tool uses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tools: Vec<OpenTool>,
+}
+
+/// An open stream of an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "StoredStream")]
+pub struct OpenStream {
+    /// The id of the stream.
+    pub stream_id: String,
+    /// The tool use of the subagent whose stream it is, if it is one's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_call_id: Option<String>,
+}
+
+/// An open stream as it is stored. Earlier versions stored the id only.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum StoredStream {
+    Id(String),
+    Stream {
+        stream_id: String,
+        #[serde(default)]
+        parent_call_id: Option<String>,
+    },
+}
+
+impl From<StoredStream> for OpenStream {
+    fn from(stored: StoredStream) -> Self {
+        match stored {
+            StoredStream::Id(stream_id) => Self { stream_id, parent_call_id: None },
+            StoredStream::Stream { stream_id, parent_call_id } => Self { stream_id, parent_call_id },
+        }
+    }
 }
 
 /// An open tool use of an agent.
@@ -197,5 +230,31 @@ impl OpenWork {
     /// Whether no stream and no tool use is open.
     pub fn is_empty(&self) -> bool {
         self.answers.is_empty() && self.reasoning.is_empty() && self.tools.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec;
+
+    use super::*;
+
+    #[test]
+    fn open_work_of_earlier_versions_can_be_read() {
+        let stored = r#"{"answers":["s1"],"reasoning":["s2"],"tools":["k1",{"call_id":"k2","name":"Bash"}]}"#;
+        let stream = |stream_id: &str| OpenStream { stream_id: stream_id.into(), parent_call_id: None };
+        let tool = |call_id: &str, name: &str| OpenTool {
+            call_id: call_id.into(),
+            name: name.into(),
+            parent_call_id: None,
+        };
+        let work = OpenWork {
+            answers: vec![stream("s1")],
+            reasoning: vec![stream("s2")],
+            tools: vec![tool("k1", ""), tool("k2", "Bash")],
+        };
+        assert_eq!(serde_json::from_str::<OpenWork>(stored).expect("open work"), work);
+        let again = serde_json::to_string(&work).expect("open work");
+        assert_eq!(serde_json::from_str::<OpenWork>(&again).expect("open work"), work);
     }
 }

@@ -399,6 +399,11 @@ impl Agents {
             process.tasks.insert(format!("b{made}"));
             return Some(AgentEvent::Task(task(format!("b{made}"), TaskStatus::Running)));
         }
+        if rng.chance(30) {
+            let title = format!("make {made}");
+            let changed = task(process.tasks.first()?.clone(), TaskStatus::Running);
+            return Some(AgentEvent::Task(Task { title, ..changed }));
+        }
         let statuses = [TaskStatus::Completed, TaskStatus::Failed, TaskStatus::Stopped];
         Some(AgentEvent::Task(task(process.tasks.pop_first()?, *rng.pick(&statuses)?)))
     }

@@ -411,8 +411,13 @@ fn check_state(value: &Value, waiting: &Waiting, until: u64, key: &ChatKey, jour
                 assert_eq!(agent_turn.take(), Some(turn), "a turn of the agent's ends once");
             }
             "task" => {
-                tasks.retain(|task: &Value| task["task_id"] != event["task_id"]);
-                tasks.extend((event["status"] == "running").then_some(event));
+                let known = tasks.iter().position(|task: &Value| task["task_id"] == event["task_id"]);
+                match (known, event["status"] == "running") {
+                    (Some(at), true) => tasks[at] = event,
+                    (None, true) => tasks.push(event),
+                    (Some(at), false) => drop(tasks.remove(at)),
+                    (None, false) => panic!("a task that does not run ends: {event}"),
+                }
             }
             "turn_started" => {
                 queue.retain(|queued| *queued != turn);
@@ -439,6 +444,7 @@ fn check_state(value: &Value, waiting: &Waiting, until: u64, key: &ChatKey, jour
     assert_eq!(value["state"].get("agent_turn").map(|turn| turn["turn_id"].clone()), agent_turn);
     let known = value["state"].get("tasks").and_then(Value::as_array).cloned().unwrap_or_default();
     assert_eq!(list(&known, "task_id"), list(&tasks, "task_id"));
+    assert_eq!(list(&known, "title"), list(&tasks, "title"));
 }
 
 fn number(value: &Value, name: &str) -> u64 {

@@ -7,7 +7,8 @@ use switchboard_core::{
     agent::{AgentCommand, AgentInstanceId, CommandId},
     ids::{ChatKey, Cursor, Epoch, RequestId},
     journal::{
-        Ask, AskId, Change, Durability, JournalAnswer, OpenAgentTurn, OpenTool, OpenWork, PageStart, Query,
+        Ask, AskId, Change, Durability, JournalAnswer, OpenAgentTurn, OpenStream, OpenTool, OpenWork,
+        PageStart, Query,
     },
     wire::{Answer, ChatBody, GoalState, Outcome, Task, TaskKind, TaskStatus, TurnError, TurnReason},
 };
@@ -240,8 +241,8 @@ fn step(rng: &mut Rng, scribe: &mut Scribe, state: &mut ChatState) {
             );
             let some = |name: &str, rng: &mut Rng| vec![name.to_owned(); rng.below(3) as usize];
             let work = OpenWork {
-                answers: some("s1", rng),
-                reasoning: some("r", rng),
+                answers: some("s1", rng).into_iter().map(open_stream).collect(),
+                reasoning: some("r", rng).into_iter().map(open_stream).collect(),
                 tools: some("a \"tool\"", rng).into_iter().map(open_tool).collect(),
             };
             scribe.change(Change::OpenWork { work });
@@ -261,6 +262,10 @@ fn step(rng: &mut Rng, scribe: &mut Scribe, state: &mut ChatState) {
             go_on(rng, scribe, state);
         }
     }
+}
+
+fn open_stream(stream_id: String) -> OpenStream {
+    OpenStream { stream_id, parent_call_id: Some("k0".into()) }
 }
 
 fn open_tool(call_id: String) -> OpenTool {

@@ -41,7 +41,7 @@ impl Chat {
             self.settle(cx, &epoch, pending);
         }
         self.log_ends(cx, &durable, &ring, record);
-        self.log_lost_state(cx, &durable, record);
+        self.log_lost_state(cx, &durable, &ring, record);
     }
 
     /// Answers the client and carries out the effects of a committed append of the earlier epoch.
@@ -112,7 +112,13 @@ impl Chat {
     }
 
     /// Logs the open turns, requests, goal and other state that the journal has lost.
-    fn log_lost_state(&mut self, cx: &mut Context, had: &DurableState, record: Option<&ChatRecord>) {
+    fn log_lost_state(
+        &mut self,
+        cx: &mut Context,
+        had: &DurableState,
+        ring: &Ring,
+        record: Option<&ChatRecord>,
+    ) {
         let mut draft = Draft::new();
         draft.create = record.is_none();
         for DurableTurn { turn_id, message, started_at_ms } in had.open_turns() {
@@ -130,12 +136,13 @@ impl Chat {
             }
         }
         self.log_agent_turn(&mut draft, had, record);
+        log_tasks(&mut draft, had, ring, record);
         let running = had.turn().map(|turn| turn.turn_id.clone());
         for (request_id, frame) in had.requests() {
             let known = record
                 .is_some_and(|record| record.requests.iter().any(|open| open.request_id == *request_id));
             if let Some(event) = event_of(frame).filter(|_| !known) {
-                draft.push(event.place.turn_id.as_ref(), event.body);
+                draft.push_again(event);
             }
         }
         if record.map_or_else(Default::default, |record| record.goal_state.clone()) != *had.goal() {
@@ -145,7 +152,7 @@ impl Chat {
         self.stage(cx, draft);
     }
 
-    /// Logs the agent's turn and the background tasks that the journal has lost.
+    /// Logs the start of the agent's turn if the journal has lost it.
     fn log_agent_turn(&self, draft: &mut Draft, had: &DurableState, record: Option<&ChatRecord>) {
         let known_turn = record.and_then(|record| record.agent_turn.as_ref()).map(|open| &open.turn_id);
         if let Some(AgentTurn { turn_id, started_at_ms, reason }) = had.agent_turn()
@@ -159,17 +166,6 @@ impl Chat {
             let now = self.turns.agent_turn_record().filter(|now| now.turn_id == *turn_id);
             draft.changes.push(Change::AgentTurn { turn: Some(now.unwrap_or(open)) });
         }
-        let known = record.map_or(&[][..], |record| &record.tasks);
-        if had.tasks() == known {
-            return;
-        }
-        for task in known.iter().filter(|task| had.tasks().iter().all(|had| had.task_id != task.task_id)) {
-            draft.push(None, ChatBody::Task(Task { status: TaskStatus::Stopped, ..task.clone() }));
-        }
-        for task in had.tasks().iter().filter(|task| !known.contains(task)) {
-            draft.push(None, ChatBody::Task(task.clone()));
-        }
-        draft.changes.push(Change::Tasks { tasks: had.tasks().to_vec() });
     }
 
     fn log_message(&mut self, draft: &mut Draft, turn_id: &TurnId, message: &Frame) {
@@ -241,6 +237,25 @@ impl Chat {
         };
         draft.changes.extend(prompt.map(|command| Change::Command { command }));
     }
+}
+
+/// Logs the ends of background tasks that run in the journal only, and the tasks that the journal has lost.
+fn log_tasks(draft: &mut Draft, had: &DurableState, ring: &Ring, record: Option<&ChatRecord>) {
+    let known = record.map_or(&[][..], |record| &record.tasks);
+    if had.tasks() == known {
+        return;
+    }
+    for task in known.iter().filter(|task| had.tasks().iter().all(|had| had.task_id != task.task_id)) {
+        let is_end = |said: &Task| said.task_id == task.task_id && said.status != TaskStatus::Running;
+        let lost =
+            lost(ring, ChatKind::Task, |event| matches!(&event.body, ChatBody::Task(said) if is_end(said)));
+        let unknown = || ChatBody::Task(Task { status: TaskStatus::Stopped, ..task.clone() });
+        draft.push(None, lost.unwrap_or_else(unknown));
+    }
+    for task in had.tasks().iter().filter(|task| !known.contains(task)) {
+        draft.push(None, ChatBody::Task(task.clone()));
+    }
+    draft.changes.push(Change::Tasks { tasks: had.tasks().to_vec() });
 }
 
 /// The `message_accepted` for a committed message of the earlier epoch. It is marked as a duplicate, so that its

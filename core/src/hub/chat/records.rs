@@ -203,7 +203,7 @@ impl Chat {
         if text.is_empty() {
             return;
         }
-        self.turns.open_stream(stream, kind);
+        self.turns.open_stream(stream, kind, draft.parent_call_id.as_ref());
         // JSON escapes a byte with at most six.
         if text.len() <= limits.event_text_bytes / 6 {
             self.piece(limits, draft, stream, kind, text);

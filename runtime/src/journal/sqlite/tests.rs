@@ -23,7 +23,9 @@ use switchboard_core::{
     Limits, Peer,
     agent::{AgentExit, AgentInstanceId},
     ids::{ChatKey, Epoch, Principal},
-    journal::{Append, AppendId, Change, Durability, Found, JournalAnswer, OpenWork, PageStart, Query},
+    journal::{
+        Append, AppendId, Change, Durability, Found, JournalAnswer, OpenStream, OpenWork, PageStart, Query,
+    },
     wire::{Frame, Outcome},
 };
 
@@ -396,7 +398,8 @@ fn deltas_leave_their_chats_row_alone_and_it_follows_with_what_is_more() {
     // Work that begins among deltas is in the chat's row, together with the agent's position by then.
     scribe.delta("t", "s", "e").change(at(52));
     keep(&db, scribe.append(8, Durability::Written, 1), false);
-    let work = OpenWork { answers: vec!["s".into()], ..OpenWork::default() };
+    let stream = OpenStream { stream_id: "s".into(), parent_call_id: None };
+    let work = OpenWork { answers: vec![stream], ..OpenWork::default() };
     scribe.delta("t", "s", "f").change(Change::OpenWork { work }).change(at(55));
     keep(&db, scribe.append(9, Durability::Written, 1), false);
     assert_eq!((row(&db), told(&mut db, 0)), ((12, 55), (12, Some(55))));

@@ -91,6 +91,12 @@ impl Draft {
         self.events.push((owner, body));
     }
 
+    /// Adds an event of an earlier epoch again, with its owner.
+    pub(in crate::hub::chat) fn push_again(&mut self, ChatEvent { place, body }: ChatEvent) {
+        let owner = Owner { turn_id: place.turn_id, parent_call_id: place.parent_call_id };
+        self.events.push((owner, body));
+    }
+
     /// Adds a command for the agent: sent once the journal has it.
     pub(in crate::hub::chat) fn command(&mut self, command: AgentCommand) {
         self.changes.push(Change::Command { command: command.clone() });

@@ -5,12 +5,10 @@ use alloc::{collections::VecDeque, vec::Vec};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    hub::chat::tasks::Tasks,
     ids::{Cursor, RequestId, TurnId},
     journal::{ChatRecord, TurnRecord},
-    wire::{
-        AgentTurn, ChatBody, ChatEvent, Frame, GoalState, RunningTurn, Task, TaskStatus, TurnOrigin,
-        TurnReason,
-    },
+    wire::{AgentTurn, ChatBody, ChatEvent, Frame, GoalState, RunningTurn, Task, TurnOrigin, TurnReason},
 };
 
 #[derive(Debug, Default)]
@@ -20,7 +18,7 @@ pub(in crate::hub::chat) struct DurableState {
     /// The running turn that the agent began by itself.
     agent_turn: Option<AgentTurn>,
     /// The running background tasks of the agent.
-    tasks: Vec<Task>,
+    tasks: Tasks,
     queue: VecDeque<(TurnId, Frame)>,
     requests: Vec<(RequestId, Frame)>,
     goal: GoalState,
@@ -55,7 +53,7 @@ impl DurableState {
             started_at_ms: turn.started_at_ms,
             reason: turn.reason,
         });
-        let (tasks, goal) = (record.tasks.clone(), record.goal_state.clone());
+        let (tasks, goal) = (Tasks::restore(record.tasks.clone()), record.goal_state.clone());
         let mut state = Self { agent_turn, tasks, goal, ..Self::default() };
         for open in &record.turns {
             let (turn_id, frame) = (open.turn_id.clone(), open.frame.clone());
@@ -86,10 +84,7 @@ impl DurableState {
             }
             ChatBody::TurnEnd { origin: TurnOrigin::Agent, .. } => self.agent_turn = None,
             ChatBody::Task(task) => {
-                self.tasks.retain(|known| known.task_id != task.task_id);
-                if task.status == TaskStatus::Running {
-                    self.tasks.push(task.clone());
-                }
+                self.tasks.note(task);
             }
             ChatBody::TurnStarted { origin: TurnOrigin::User, started_at_ms, .. } => {
                 if let Some(place) = self.queue.iter().position(|(queued, _)| Some(queued) == turn_id)
@@ -130,7 +125,7 @@ impl DurableState {
     }
 
     pub(in crate::hub::chat) fn tasks(&self) -> &[Task] {
-        &self.tasks
+        self.tasks.running()
     }
 
     pub(in crate::hub::chat) fn turn(&self) -> Option<&RunningTurn> {
@@ -174,7 +169,7 @@ impl DurableState {
         StateAt {
             turn: self.turn().cloned(),
             agent_turn: self.agent_turn.clone(),
-            tasks: self.tasks.clone(),
+            tasks: self.tasks().to_vec(),
             queue: self.queue.iter().map(|(_, frame)| frame.clone()).collect(),
             requests: self.requests.iter().map(|(_, frame)| frame.clone()).collect(),
             goal_state: self.active_goal().cloned(),

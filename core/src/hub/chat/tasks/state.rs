@@ -30,6 +30,11 @@ impl Tasks {
         self.running.len()
     }
 
+    /// The running tasks, oldest first.
+    pub(in crate::hub::chat) fn running(&self) -> &[Task] {
+        &self.running
+    }
+
     /// The change that brings the journal up to date.
     pub(in crate::hub::chat) fn change(&self) -> Change {
         Change::Tasks { tasks: self.running.clone() }
@@ -37,7 +42,7 @@ impl Tasks {
 
     /// Notes what the agent tells of a task. Returns whether that is news: an end counts once, and only of a task that
     /// runs.
-    pub(super) fn note(&mut self, task: &Task) -> bool {
+    pub(in crate::hub::chat) fn note(&mut self, task: &Task) -> bool {
         let known = self.running.iter().position(|running| running.task_id == task.task_id);
         match (known, task.status) {
             (Some(place), TaskStatus::Running) => {

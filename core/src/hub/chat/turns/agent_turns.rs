@@ -123,23 +123,24 @@ impl Chat {
         turn_id: Option<&TurnId>,
         left: LeftOpen,
     ) {
-        for (stream, kind) in left.streams {
-            let stream_id = String::from(&*stream);
-            let sources = Vec::new();
+        let outer = draft.parent_call_id.take();
+        for (id, stream) in left.streams {
+            draft.parent_call_id = stream.parent_call_id;
+            let (stream_id, sources) = (String::from(&*id), Vec::new());
             draft.push(
                 turn_id,
-                match kind {
+                match stream.kind {
                     StreamKind::Answer => ChatBody::StreamEnd { stream_id, text: None, void: false, sources },
                     StreamKind::Reasoning => ChatBody::ReasoningEnd { stream_id, void: false },
                 },
             );
         }
         for tool in left.tools {
-            let outer = core::mem::replace(&mut draft.parent_call_id, tool.parent_call_id);
+            draft.parent_call_id = tool.parent_call_id;
             let error = Some(TOOL_LEFT_OPEN.into());
             ToolUse { error, ..ToolUse::new(ToolPhase::Error, tool.call_id, tool.name) }.log(draft, turn_id);
-            draft.parent_call_id = outer;
         }
+        draft.parent_call_id = outer;
     }
 }
 

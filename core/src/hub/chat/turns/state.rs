@@ -311,10 +311,13 @@ impl Turns {
 /// The streams and tool uses of the present turn.
 impl Turns {
     /// A piece of a stream came. The first piece opens the stream.
-    pub(in crate::hub::chat) fn open_stream(&mut self, stream: &StreamId, kind: StreamKind) {
-        if self.current().is_some() {
-            self.work.open_stream(stream, kind);
-        }
+    pub(in crate::hub::chat) fn open_stream(
+        &mut self,
+        id: &StreamId,
+        kind: StreamKind,
+        parent_call_id: Option<&String>,
+    ) {
+        self.work.open_stream(id, kind, parent_call_id);
     }
 
     pub(in crate::hub::chat) fn close_stream(&mut self, stream: &StreamId) {
@@ -322,9 +325,7 @@ impl Turns {
     }
 
     pub(in crate::hub::chat) fn open_tool(&mut self, tool: OpenTool) {
-        if self.current().is_some() {
-            self.work.open_tool(tool);
-        }
+        self.work.open_tool(tool);
     }
 
     pub(in crate::hub::chat) fn close_tool(&mut self, call_id: &str) {

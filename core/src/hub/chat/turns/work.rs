@@ -8,16 +8,24 @@ use alloc::{
 
 use crate::{
     agent::StreamId,
-    journal::{OpenTool, OpenWork},
+    journal::{OpenStream, OpenTool, OpenWork},
 };
 
 /// What the agent has begun in the present turn and not ended. Tool uses of background tasks outlive their turn.
 #[derive(Debug, Default)]
 pub(super) struct Work {
-    streams: BTreeMap<StreamId, StreamKind>,
+    streams: BTreeMap<StreamId, Stream>,
     tools: Vec<OpenTool>,
     /// The work differs from the journal's `OpenWork`.
     changed: bool,
+}
+
+/// An open stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::hub::chat) struct Stream {
+    pub(in crate::hub::chat) kind: StreamKind,
+    /// The tool use of the subagent whose stream it is, if it is one's.
+    pub(in crate::hub::chat) parent_call_id: Option<String>,
 }
 
 /// What a stream carries.
@@ -30,22 +38,26 @@ pub(in crate::hub::chat) enum StreamKind {
 /// What the agent had begun, and what is to be closed because its turn, its task or the agent is over.
 #[derive(Debug, Default)]
 pub(in crate::hub::chat) struct LeftOpen {
-    pub(in crate::hub::chat) streams: Vec<(StreamId, StreamKind)>,
+    pub(in crate::hub::chat) streams: Vec<(StreamId, Stream)>,
     pub(in crate::hub::chat) tools: Vec<OpenTool>,
 }
 
 impl Work {
     pub(super) fn restore(work: OpenWork) -> Self {
-        let answers = work.answers.into_iter().map(|stream| (StreamId::from(stream), StreamKind::Answer));
-        let reasoning =
-            work.reasoning.into_iter().map(|stream| (StreamId::from(stream), StreamKind::Reasoning));
+        let of_kind = |kind| {
+            move |OpenStream { stream_id, parent_call_id }| {
+                (StreamId::from(stream_id), Stream { kind, parent_call_id })
+            }
+        };
+        let answers = work.answers.into_iter().map(of_kind(StreamKind::Answer));
+        let reasoning = work.reasoning.into_iter().map(of_kind(StreamKind::Reasoning));
         Self { streams: answers.chain(reasoning).collect(), tools: work.tools, changed: false }
     }
 
     /// A piece of a stream came. The first piece opens the stream.
-    pub(super) fn open_stream(&mut self, stream: &StreamId, kind: StreamKind) {
-        if !self.streams.contains_key(stream) {
-            self.streams.insert(stream.clone(), kind);
+    pub(super) fn open_stream(&mut self, id: &StreamId, kind: StreamKind, parent_call_id: Option<&String>) {
+        if !self.streams.contains_key(id) {
+            self.streams.insert(id.clone(), Stream { kind, parent_call_id: parent_call_id.cloned() });
             self.changed = true;
         }
     }
@@ -95,8 +107,12 @@ impl Work {
 
     fn record(&self) -> OpenWork {
         let streams = |kind| {
-            let of_kind = self.streams.iter().filter(move |(_, is)| **is == kind);
-            of_kind.map(|(stream, _)| String::from(&**stream)).collect()
+            let of_kind = self.streams.iter().filter(move |(_, stream)| stream.kind == kind);
+            let open = of_kind.map(|(id, stream)| OpenStream {
+                stream_id: String::from(&**id),
+                parent_call_id: stream.parent_call_id.clone(),
+            });
+            open.collect()
         };
         OpenWork {
             answers: streams(StreamKind::Answer),
