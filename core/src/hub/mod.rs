@@ -318,7 +318,7 @@ impl Hub {
             self.with_chat(next, Chat::slot_offered);
         }
         while let Some(idle) = self.cx.agents.next_to_stop(self.cx.limits.agents) {
-            self.with_chat(idle, |chat, cx| chat.stop_agent(cx, false));
+            self.with_chat(idle, |chat, cx| chat.stop_idle_agent(cx));
         }
     }
 

@@ -1,6 +1,12 @@
 //! What happens to a chat when time has passed. A chat has one timer, set to its earliest deadline.
 
-use super::{Chat, agent::agent_stopped, deletion::Deletion, log::Draft, turns::Place};
+use super::{
+    Chat,
+    agent::agent_stopped,
+    deletion::Deletion,
+    log::Draft,
+    turns::{Ending, Place},
+};
 use crate::{
     hub::{
         context::Context,
@@ -21,11 +27,11 @@ impl Chat {
         self.pause_or_resume(cx);
         self.check_started_turn(cx);
         if self.agent.kill_due_ms().is_some_and(|due| due <= now_ms) {
-            self.stop_agent(cx, true);
+            self.stop_agent(cx, true, Ending::new(Outcome::Interrupted, Some(agent_stopped())));
         }
         self.go_on_deleting(cx);
         if self.agent.idle_due_ms(&cx.limits).is_some_and(|due| due <= now_ms) {
-            self.stop_agent(cx, false);
+            self.stop_idle_agent(cx);
         }
         if self.agent.background_due_ms(&cx.limits).is_some_and(|due| due <= now_ms) {
             self.stop_background_work(cx);
@@ -39,7 +45,7 @@ impl Chat {
         if self.turns.kill_due_ms().is_some_and(|due| due <= now_ms) {
             // A prompt may wait for the cancelled turn of the agent's.
             let outcome = if self.turns.is_cancelling() { Outcome::Cancelled } else { Outcome::Interrupted };
-            self.stop_agent(cx, true);
+            self.stop_agent(cx, true, Ending::new(Outcome::Interrupted, Some(agent_stopped())));
             let error = (outcome == Outcome::Interrupted).then(agent_stopped);
             self.end_turn(cx, outcome, error);
             self.try_start(cx);
@@ -71,7 +77,7 @@ impl Chat {
         let (level, code) = (NoticeLevel::Warning, "agent_stopped".into());
         draft.push(None, ChatBody::Notice { level, code, text: text.into(), data: None });
         self.stage(cx, draft);
-        self.stop_agent(cx, false);
+        self.stop_idle_agent(cx);
     }
 
     /// When to check the started turn for silence. `None` while a request to a person is open, and while the gateway

@@ -125,8 +125,9 @@ impl Chat {
         Ok(())
     }
 
-    /// A `/stop` message: cancels the same turn as `cancel` without a turn. If the message has an id, its sender gets a
-    /// `message_accepted` that names the stopped turn as the active one, once the journal has the cancellation.
+    /// A `/stop` message: cancels the same turns as `cancel` without a turn. If the message has an id, its sender gets a
+    /// `message_accepted` once the journal has the cancellation. It names the stopped turn as the active one: a person's,
+    /// or the agent's own if no other is open.
     pub(super) fn stop(
         &mut self,
         cx: &mut Context,

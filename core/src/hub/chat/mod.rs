@@ -51,7 +51,7 @@ use self::{
     readers::Readers,
     requests::Requests,
     tasks::Tasks,
-    turns::Turns,
+    turns::{Ending, Turns},
 };
 use super::{
     asked::{Asked, PageKey, ReaderKey},
@@ -235,11 +235,9 @@ impl Chat {
         self.turns.restore(record.turns, record.agent_turn, record.open_work, cx.now, &cx.limits);
         self.tasks = Tasks::restore(record.tasks);
         if orphaned {
-            self.withdraw_requests(cx);
-            self.stop_tasks(cx);
             let detail = "the gateway was restarted before the answer was complete";
             let error = TurnError { code: "gateway_restarted".into(), detail: detail.into() };
-            self.end_agent_turn(cx, Outcome::Interrupted, Some(error.clone()));
+            self.close_work_of_agent(cx, Ending::new(Outcome::Interrupted, Some(error.clone())));
             self.end_turn(cx, Outcome::Interrupted, Some(error));
         }
         self.try_start(cx);
@@ -250,10 +248,7 @@ impl Chat {
     pub(in crate::hub) fn shut_down(&mut self, cx: &mut Context) {
         let detail = "the gateway was stopped before the answer was complete";
         let error = TurnError { code: "gateway_stopped".into(), detail: detail.into() };
-        // Otherwise the agent's turn would end because its agent is stopped.
-        self.withdraw_requests(cx);
-        self.end_agent_turn(cx, Outcome::Interrupted, Some(error.clone()));
-        self.stop_agent(cx, false);
+        self.stop_agent(cx, false, Ending::new(Outcome::Interrupted, Some(error.clone())));
         self.end_turns(cx, Outcome::Interrupted, Some(error));
     }
 }

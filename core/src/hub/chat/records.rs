@@ -84,20 +84,17 @@ impl Chat {
     /// Fails the turn of an agent that exceeds a limit, and kills the agent. Without a turn, a notice says so.
     fn fail_turn(&mut self, cx: &mut Context, code: &str, detail: &str) {
         let error = TurnError { code: code.into(), detail: detail.into() };
-        if self.turns.agent_turn().is_some() {
-            self.withdraw_requests(cx);
-            self.end_agent_turn(cx, Outcome::Failed, Some(error));
-            self.stop_agent(cx, true);
-            return;
-        }
-        if self.turns.started().is_none() {
+        let is_of_agent = self.turns.agent_turn().is_some();
+        if !is_of_agent && self.turns.started().is_none() {
             let (level, code, text) = (NoticeLevel::Error, "agent_stopped".into(), detail.into());
             let mut draft = Draft::new();
             draft.push(None, ChatBody::Notice { level, code, text, data: None });
             self.stage(cx, draft);
         }
-        self.stop_agent(cx, true);
-        self.end_turn(cx, Outcome::Failed, Some(error));
+        self.stop_agent(cx, true, Ending::new(Outcome::Failed, Some(error.clone())));
+        if !is_of_agent {
+            self.end_turn(cx, Outcome::Failed, Some(error));
+        }
     }
 
     /// Logs an event whose names and ids are [`bounded`].

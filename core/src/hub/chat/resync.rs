@@ -9,7 +9,9 @@ use alloc::{
 
 use super::{
     Chat, Phase,
+    agent::agent_stopped,
     log::{Effect, Origin, Pending},
+    turns::Ending,
 };
 use crate::{
     hub::{
@@ -18,7 +20,7 @@ use crate::{
     },
     ids::TurnId,
     journal::{Change, ChatRecord},
-    wire::{ChatBody, ControlEvent},
+    wire::{ChatBody, ControlEvent, Outcome},
 };
 
 impl Chat {
@@ -51,7 +53,7 @@ impl Chat {
             }
         }
         self.give_up_deleting(cx, refusal);
-        self.stop_agent(cx, true);
+        self.stop_agent(cx, true, Ending::new(Outcome::Interrupted, Some(agent_stopped())));
         for conn in self.readers.connections() {
             self.with_readers(cx, |readers, cx, log, _| readers.drop_reader(cx, log, conn, refusal));
         }

@@ -1,11 +1,17 @@
 //! How a chat's agent instance starts, is sent commands, is paused, stops and exits, and what follows for its turn and
 //! its requests.
 
+use alloc::collections::BTreeSet;
+
 use super::state::SlotState;
 use crate::{
     agent::{AgentCommand, AgentExit, AgentInstanceId},
     hub::{
-        chat::{Chat, turns::TurnInput},
+        chat::{
+            Chat,
+            log::Draft,
+            turns::{Ending, TurnInput},
+        },
         context::Context,
     },
     journal::Change,
@@ -70,17 +76,35 @@ impl Chat {
         }
     }
 
-    /// Asks the agent to exit, or kills it, and withdraws its requests. A reserved slot is freed.
-    pub(in crate::hub) fn stop_agent(&mut self, cx: &mut Context, kill: bool) {
+    /// Asks an agent that nobody needs to exit.
+    pub(in crate::hub) fn stop_idle_agent(&mut self, cx: &mut Context) {
+        self.stop_agent(cx, false, Ending::new(Outcome::Interrupted, Some(agent_stopped())));
+    }
+
+    /// Asks the agent to exit, or kills it, and closes what it has begun. Its own turn ends with `ending`. A reserved
+    /// slot is freed.
+    pub(in crate::hub::chat) fn stop_agent(&mut self, cx: &mut Context, kill: bool, ending: Ending) {
         if let Some(instance) = self.agent.stop(cx, kill) {
             // Its further records belong to a turn that is over. `AgentEnded` keeps the next gateway process from
             // adopting it and reading them.
             self.stage_changes(cx, [Change::AgentEnded { instance }]);
-            self.withdraw_requests(cx);
-            self.stop_tasks(cx);
-            self.end_agent_turn(cx, Outcome::Interrupted, Some(agent_stopped()));
+            self.close_work_of_agent(cx, ending);
             self.review_slot(cx);
         }
+    }
+
+    /// Closes what the agent has begun, because it is stopping or gone: its requests, tasks, streams and tool uses, and
+    /// then its own turn, which ends with `ending`.
+    pub(in crate::hub::chat) fn close_work_of_agent(&mut self, cx: &mut Context, ending: Ending) {
+        let mut draft = Draft::new();
+        self.withdraw_requests(cx, &mut draft);
+        self.end_tasks(&mut draft);
+        let left = self.turns.leave_work(&BTreeSet::new());
+        self.close_work(&mut draft, self.turns.current(), left);
+        draft.changes.extend(self.turns.changed_work().map(|work| Change::OpenWork { work }));
+        self.end_agent_turn_into(cx, &mut draft, ending);
+        self.stage(cx, draft);
+        self.rearm(cx);
     }
 
     /// The agent exited: ends the turn, unless the agent never got the prompt, and frees the slot.
@@ -107,12 +131,11 @@ impl Chat {
             let (turn_id, text) = (turn.id().clone(), turn.text().into());
             self.turns.apply(cx.now.ticks_ms, TurnInput::PromptReturned { turn_id, text });
         }
+        let (outcome, error) = error_of(exit);
         if !stopping && self.turns.started().is_some() && self.turns.prompted().is_none() {
             // The agent exited before it got the prompt: a new instance gets it.
             let naming = self.agent.replace(cx);
-            self.withdraw_requests(cx);
-            self.stop_tasks(cx);
-            self.end_agent_turn(cx, Outcome::Interrupted, Some(error_of(exit).1));
+            self.close_work_of_agent(cx, Ending::new(outcome, Some(error)));
             self.stage_changes(cx, [naming]);
             return;
         }
@@ -123,10 +146,7 @@ impl Chat {
         if !stopping {
             self.stage_changes(cx, [Change::AgentEnded { instance }]);
         }
-        self.withdraw_requests(cx);
-        self.stop_tasks(cx);
-        let (outcome, error) = error_of(exit);
-        self.end_agent_turn(cx, outcome, Some(error.clone()));
+        self.close_work_of_agent(cx, Ending::new(outcome, Some(error.clone())));
         self.end_turn(cx, outcome, Some(error));
         self.review_slot(cx);
         if self.turns.first().is_some() {

@@ -7,6 +7,7 @@ use crate::{
         chat::{
             Chat, Phase,
             log::{Draft, Effect},
+            turns::Ending,
         },
         context::Context,
         io::Output,
@@ -31,7 +32,7 @@ impl Chat {
         self.phase = Phase::Deleting;
         let due_ms = cx.now.ticks_ms + cx.limits.cancel_grace_ms;
         self.deletion = Some(Deletion::new(conn, due_ms));
-        self.stop_agent(cx, true);
+        self.stop_agent(cx, true, Ending::new(Outcome::Cancelled, None));
         self.end_turns(cx, Outcome::Cancelled, None);
         self.go_on_deleting(cx);
         self.rearm(cx);

@@ -108,12 +108,10 @@ impl Chat {
         }
     }
 
-    /// Closes all open requests as withdrawn: the agent is gone or stopping and takes no answer any more.
-    pub(in crate::hub::chat) fn withdraw_requests(&mut self, cx: &mut Context) {
-        let mut draft = Draft::new();
+    /// Closes all open requests as withdrawn, within a draft: the agent is gone or stopping and takes no answer any more.
+    pub(in crate::hub::chat) fn withdraw_requests(&mut self, cx: &Context, draft: &mut Draft) {
         for request_id in self.requests.open_ids() {
-            self.close_request(cx, &mut draft, &request_id, (Resolution::Withdrawn, None));
+            self.close_request(cx, draft, &request_id, (Resolution::Withdrawn, None));
         }
-        self.stage(cx, draft);
     }
 }

@@ -3,11 +3,7 @@
 use alloc::{collections::BTreeSet, string::String};
 
 use crate::{
-    hub::{
-        chat::{Chat, log::Draft},
-        context::Context,
-    },
-    journal::Change,
+    hub::chat::{Chat, log::Draft},
     wire::{ChatBody, Task, TaskStatus},
 };
 
@@ -27,27 +23,21 @@ impl Chat {
         let over = &before - &self.background_tools();
         if !over.is_empty() {
             let left = self.turns.leave_tools(&over);
-            let turn_id = self.turns.current().cloned();
-            self.close_work(draft, turn_id.as_ref(), left);
+            self.close_work(draft, self.turns.current(), left);
         }
         draft.changes.push(self.tasks.change());
         draft.push(self.turns.current(), ChatBody::Task(task));
     }
 
-    /// Ends all tasks, because their agent is stopped or gone.
-    pub(in crate::hub::chat) fn stop_tasks(&mut self, cx: &mut Context) {
-        let mut draft = Draft::new();
+    /// Ends all tasks within a draft, because their agent is stopping or gone.
+    pub(in crate::hub::chat) fn end_tasks(&mut self, draft: &mut Draft) {
+        if self.tasks.is_empty() {
+            return;
+        }
         for mut task in self.tasks.take() {
             task.status = TaskStatus::Stopped;
             draft.push(self.turns.current(), ChatBody::Task(task));
         }
-        if !draft.events.is_empty() {
-            draft.changes.push(self.tasks.change());
-        }
-        let left = self.turns.leave_work(&BTreeSet::new());
-        let turn_id = self.turns.current().cloned();
-        self.close_work(&mut draft, turn_id.as_ref(), left);
-        draft.changes.extend(self.turns.changed_work().map(|work| Change::OpenWork { work }));
-        self.stage(cx, draft);
+        draft.changes.push(self.tasks.change());
     }
 }
