@@ -31,7 +31,8 @@ pub type StreamId = Arc<str>;
 /// [`AgentTurnEnded`](Self::AgentTurnEnded), even if a prompt is sent meanwhile.
 #[derive(Clone, PartialEq)]
 pub enum AgentEvent {
-    /// The agent begins a turn by itself. Ignored while such a turn is open.
+    /// The agent begins a turn by itself. While such a turn is open, this only says that the open turn has an end of its
+    /// own, should the hub have begun the turn because the agent worked without a turn.
     AgentTurnStarted {
         /// Why the agent works.
         reason: TurnReason,
@@ -221,34 +222,6 @@ impl AgentEvent {
             | Self::Session { .. } => WithoutTurn::OfAgent,
         }
     }
-
-    /// Whether an agent gives this event only within a turn, in answer to a prompt.
-    pub(crate) fn is_of_turn(&self) -> bool {
-        match self {
-            Self::Text { .. }
-            | Self::TextEnd { .. }
-            | Self::Reasoning { .. }
-            | Self::ReasoningEnd { .. }
-            | Self::Message { .. }
-            | Self::ToolStarted { .. }
-            | Self::ToolUpdated { .. }
-            | Self::ToolEnded { .. }
-            | Self::FileEdit { .. }
-            | Self::Permission(_)
-            | Self::Question(_)
-            | Self::TurnEnded { .. }
-            | Self::Subagent { .. } => true,
-            Self::AgentTurnStarted { .. }
-            | Self::AgentTurnEnded { .. }
-            | Self::Task(_)
-            | Self::Progress { .. }
-            | Self::Alive
-            | Self::Withdrawn { .. }
-            | Self::Notice { .. }
-            | Self::Model { .. }
-            | Self::Session { .. } => false,
-        }
-    }
 }
 
 /// What an agent's event is where no turn is open.
@@ -326,7 +299,7 @@ pub struct CommandId(pub u64);
 /// A command to an agent.
 #[derive(Clone, PartialEq, Eq)]
 pub enum AgentCommand {
-    /// A person's message. Comes only when no turn is open.
+    /// A person's message. Comes only when no person's turn is open; a turn that the agent began by itself may be.
     Prompt {
         /// The command's id.
         id: CommandId,
@@ -335,7 +308,8 @@ pub enum AgentCommand {
         /// The message's text.
         text: String,
     },
-    /// Cancels the turn. The agent answers with [`AgentEvent::TurnEnded`].
+    /// Cancels the turn. The agent answers with [`AgentEvent::TurnEnded`], or with [`AgentEvent::AgentTurnEnded`] if it
+    /// began the turn by itself.
     Cancel {
         /// The command's id.
         id: CommandId,

@@ -75,8 +75,10 @@ impl Chat {
     /// Marks the prompt as sent if an adopted agent answers the active turn: the earlier gateway process sent the
     /// prompt, though the journal has lost the turn's start.
     fn note_adopted_prompt(&mut self, cx: &Context, event: &AgentEvent) {
-        let is_of_prompt = event.is_of_turn() && self.turns.agent_turn().is_none();
-        if is_of_prompt && self.agent.is_adopted_for(self.turns.started()) {
+        let is_of_turn =
+            matches!(event, AgentEvent::TurnEnded { .. }) || event.without_turn() != WithoutTurn::OfAgent;
+        if is_of_turn && self.turns.agent_turn().is_none() && self.agent.is_adopted_for(self.turns.started())
+        {
             self.turns.apply(cx.now.ticks_ms, TurnInput::Answered);
         }
     }

@@ -63,7 +63,8 @@ pub(in crate::hub::chat) struct Agent {
     background_since_ms: Option<u64>,
     /// A slot is reserved for the agent that the chat may have from an earlier gateway process.
     expected: bool,
-    /// The turn for which the agent of an earlier gateway process was adopted: all its records belong to that turn.
+    /// The person's turn for which the agent of an earlier gateway process was adopted: the agent may have got the turn's
+    /// prompt from that process.
     adopted_for: Option<TurnId>,
 }
 

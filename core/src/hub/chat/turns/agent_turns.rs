@@ -9,17 +9,12 @@ use super::{
 };
 use crate::{
     hub::{
-        chat::{
-            Chat,
-            log::{Draft, Effect},
-            tool_use::ToolUse,
-        },
+        chat::{Chat, log::Draft, tool_use::ToolUse},
         context::Context,
     },
     ids::TurnId,
     journal::Change,
-    time::Moment,
-    wire::{ChatBody, ControlEvent, Outcome, RunStatus, ToolPhase, TurnError, TurnOrigin, TurnReason},
+    wire::{ChatBody, Outcome, ToolPhase, TurnError, TurnOrigin, TurnReason},
 };
 
 /// The tool's message if its turn ended before the tool did.
@@ -35,25 +30,18 @@ impl Chat {
         reason: TurnReason,
         is_implied: bool,
     ) {
-        if self.turns.agent_turn().is_none() {
-            let left = self.turns.leave_work(&self.background_tools());
-            let prompted = self.turns.prompted().cloned();
-            self.close_work(draft, prompted.as_ref(), left);
-        }
-        let turn_id = agent_turn_id(&cx.new_turn_id());
-        let has_begun = self.turns.begin_agent_turn(turn_id.clone(), reason, is_implied, cx.now);
-        draft.changes.push(Change::AgentTurn { turn: self.turns.agent_turn_record() });
-        if !has_begun {
+        if self.turns.agent_turn().is_some() {
+            if self.turns.announce_agent_turn() {
+                draft.changes.push(Change::AgentTurn { turn: self.turns.agent_turn_record() });
+            }
             return;
         }
-        let (origin, reason) = (TurnOrigin::Agent, Some(reason));
-        draft.push(Some(&turn_id), ChatBody::TurnStarted { origin, reason, started_at_ms: cx.now.unix_ms });
-        draft.effects.push(Effect::Fan(ControlEvent::GoalStatus {
-            chat_id: self.log.chat_id().clone(),
-            status: RunStatus::Running,
-            started_at: Some(Moment::unix_seconds(cx.now.unix_ms)),
-            turn_id: Some(turn_id),
-        }));
+        let left = self.turns.leave_work(&self.background_tools());
+        self.close_work(draft, self.turns.prompted(), left);
+        let turn_id = agent_turn_id(&cx.new_turn_id());
+        self.turns.begin_agent_turn(turn_id.clone(), reason, is_implied, cx.now);
+        draft.changes.push(Change::AgentTurn { turn: self.turns.agent_turn_record() });
+        self.log_start(cx, draft, &turn_id, (TurnOrigin::Agent, Some(reason)));
         self.review_slot(cx);
     }
 
@@ -70,9 +58,8 @@ impl Chat {
         draft: &mut Draft,
         ending: Ending,
     ) {
-        let kept = self.background_tools();
         let input = TurnInput::End(ending);
-        if let Applied::Ended(ended) = self.turns.apply_to(Place::Agent, cx.now.ticks_ms, &kept, input) {
+        if let Applied::Ended(ended) = self.turns.apply_to(Place::Agent, cx.now.ticks_ms, input) {
             self.end_into(cx, draft, *ended);
         }
     }
@@ -81,7 +68,7 @@ impl Chat {
     pub(in crate::hub::chat) fn end_implied_turn(&mut self, cx: &mut Context, draft: &mut Draft) {
         let is_over = self.turns.is_agent_turn_implied()
             && self.tasks.is_empty()
-            && self.turns.has_only(&self.background_tools())
+            && self.turns.open_work() == 0
             && !self.requests.are_open_in(self.turns.agent_turn());
         if is_over {
             self.end_agent_turn_into(cx, draft, Ending::new(Outcome::Completed, None));

@@ -17,27 +17,43 @@ use crate::{
     ids::TurnId,
     journal::Change,
     time::Moment,
-    wire::{ChatBody, ControlEvent, ErrorCode, Outcome, RunStatus, TurnError, TurnOrigin, UpdateScope},
+    wire::{
+        ChatBody, ControlEvent, ErrorCode, Outcome, RunStatus, TurnError, TurnOrigin, TurnReason, UpdateScope,
+    },
 };
 
 impl Chat {
     /// Starts the first turn within a draft. The chat already has an agent slot.
     pub(in crate::hub::chat) fn start_into(&mut self, cx: &Context, draft: &mut Draft) {
         let id = self.agent.next_command();
-        self.turns.apply(cx.now.ticks_ms, TurnInput::Start);
+        self.turns.start(cx.now);
         let Some(turn) = self.turns.first() else { return };
-        draft.push(
-            Some(turn.id()),
-            ChatBody::TurnStarted { origin: TurnOrigin::User, reason: None, started_at_ms: cx.now.unix_ms },
-        );
-        draft.effects.push(Effect::Fan(ControlEvent::GoalStatus {
-            chat_id: self.log.chat_id().clone(),
-            status: RunStatus::Running,
-            started_at: Some(Moment::unix_seconds(cx.now.unix_ms)),
-            turn_id: Some(turn.id().clone()),
-        }));
+        self.log_start(cx, draft, turn.id(), (TurnOrigin::User, None));
         draft.changes.extend(self.agent.naming());
         draft.command(AgentCommand::Prompt { id, turn_id: turn.id().clone(), text: turn.text().into() });
+    }
+
+    /// Logs the start of a turn within a draft.
+    pub(super) fn log_start(
+        &self,
+        cx: &Context,
+        draft: &mut Draft,
+        turn_id: &TurnId,
+        (origin, reason): (TurnOrigin, Option<TurnReason>),
+    ) {
+        let started_at_ms = cx.now.unix_ms;
+        draft.push(Some(turn_id), ChatBody::TurnStarted { origin, reason, started_at_ms });
+        draft.effects.push(self.goal_status(Some(started_at_ms), turn_id));
+    }
+
+    /// Whether a turn runs, for clients: this turn, since `started_at_ms` of Unix time, or none, as this turn was the last.
+    fn goal_status(&self, started_at_ms: Option<u64>, turn_id: &TurnId) -> Effect {
+        Effect::Fan(ControlEvent::GoalStatus {
+            chat_id: self.log.chat_id().clone(),
+            status: if started_at_ms.is_some() { RunStatus::Running } else { RunStatus::Idle },
+            started_at: started_at_ms.map(Moment::unix_seconds),
+            turn_id: Some(turn_id.clone()),
+        })
     }
 
     /// Starts the first turn if no turn runs and an agent slot is free.
@@ -80,8 +96,7 @@ impl Chat {
     ) {
         let kill_at_ms = cx.now.ticks_ms + cx.limits.cancel_grace_ms;
         let input = TurnInput::Cancel { kill_at_ms, reason: reason.clone() };
-        let kept = self.background_tools();
-        match self.turns.apply_to(place, cx.now.ticks_ms, &kept, input) {
+        match self.turns.apply_to(place, cx.now.ticks_ms, input) {
             Applied::Unchanged => {}
             Applied::Changed => {
                 let turn_id = match place {
@@ -135,9 +150,8 @@ impl Chat {
         place: usize,
         ending: Ending,
     ) {
-        let (kept, input) = (self.background_tools(), TurnInput::End(ending));
-        if let Applied::Ended(ended) = self.turns.apply_to(Place::User(place), cx.now.ticks_ms, &kept, input)
-        {
+        let input = TurnInput::End(ending);
+        if let Applied::Ended(ended) = self.turns.apply_to(Place::User(place), cx.now.ticks_ms, input) {
             self.end_into(cx, draft, *ended);
         }
     }
@@ -170,23 +184,22 @@ impl Chat {
         if ended.was_started {
             self.close_requests_of(cx, draft, turn_id);
         }
-        self.close_work(draft, Some(turn_id), ended.left_open);
+        if ended.has_work {
+            let left = self.turns.leave_work(&self.background_tools());
+            self.close_work(draft, Some(turn_id), left);
+        }
         draft.changes.extend(self.turns.changed_work().map(|work| Change::OpenWork { work }));
         if ended.turn.origin() == TurnOrigin::Agent {
             draft.changes.push(Change::AgentTurn { turn: None });
         }
         draft.push(Some(turn_id), ended.turn.end(cx.now, ended.ending, self.profile.active_goal()));
-        let chat_id = self.log.chat_id();
-        draft.effects.push(Effect::Fan(self.profile.updated(chat_id, UpdateScope::Thread)));
-        // The agent's turn and that of a person can run side by side.
-        let runs = self.turns.started().is_some() || self.turns.agent_turn().is_some();
-        if ended.was_started && !runs {
-            draft.effects.push(Effect::Fan(ControlEvent::GoalStatus {
-                chat_id: chat_id.clone(),
-                status: RunStatus::Idle,
-                started_at: None,
-                turn_id: Some(turn_id.clone()),
-            }));
+        draft.effects.push(Effect::Fan(self.profile.updated(self.log.chat_id(), UpdateScope::Thread)));
+        if ended.was_started {
+            // The agent's turn and that of a person can run side by side.
+            draft.effects.push(match self.turns.running() {
+                Some((turn_id, started_at_ms)) => self.goal_status(Some(started_at_ms), turn_id),
+                None => self.goal_status(None, turn_id),
+            });
         }
         self.review_slot(cx);
     }

@@ -67,7 +67,8 @@ pub(in crate::hub::chat) struct EndedTurn {
     pub(in crate::hub::chat) turn: Turn,
     pub(in crate::hub::chat) ending: Ending,
     pub(in crate::hub::chat) was_started: bool,
-    pub(in crate::hub::chat) left_open: LeftOpen,
+    /// The open streams and tool uses were the turn's.
+    pub(in crate::hub::chat) has_work: bool,
 }
 
 impl Turns {
@@ -127,6 +128,13 @@ impl Turns {
         self.open.front().filter(|turn| turn.is_started()).map(Turn::id)
     }
 
+    /// A turn that runs, and when it started, in milliseconds of Unix time: the agent's own one, or else that of a person.
+    pub(in crate::hub::chat) fn running(&self) -> Option<(&TurnId, u64)> {
+        let of_agent = self.agent_turn.as_ref().map(|agent_turn| &agent_turn.turn);
+        let turn = of_agent.or_else(|| self.open.front().filter(|turn| turn.is_started()))?;
+        Some((&turn.id, turn.started_at_ms))
+    }
+
     /// The turn whose prompt the agent was sent.
     pub(in crate::hub::chat) fn prompted(&self) -> Option<&TurnId> {
         let first = self.open.front()?;
@@ -184,24 +192,23 @@ impl Turns {
         self.open.iter_mut().for_each(|turn| turn.seq = 0);
     }
 
-    /// Begins a turn of the agent's, unless one is open. `is_implied`: the agent did not say so. Returns whether the turn
-    /// has begun.
+    /// Begins a turn of the agent's. None may be open. `is_implied`: the agent did not say that it begins a turn.
     pub(in crate::hub::chat) fn begin_agent_turn(
         &mut self,
         id: TurnId,
         reason: TurnReason,
         is_implied: bool,
         now: Moment,
-    ) -> bool {
-        if let Some(open) = &mut self.agent_turn {
-            open.is_implied &= is_implied;
-            return false;
-        }
-        let (turn, started_at_ms) = (Turn::of_agent(id, now), now.unix_ms);
-        self.agent_turn = Some(AgentTurn { turn, reason, started_at_ms, is_implied });
+    ) {
+        let turn = Turn::of_agent(id, now.unix_ms, now);
+        self.agent_turn = Some(AgentTurn { turn, reason, is_implied });
         self.silent_since_ms = now.ticks_ms;
         self.stalled = false;
-        true
+    }
+
+    /// The agent says that it has begun its open turn. Returns whether that was not known.
+    pub(in crate::hub::chat) fn announce_agent_turn(&mut self) -> bool {
+        self.agent_turn.as_mut().is_some_and(|open| core::mem::take(&mut open.is_implied))
     }
 
     /// Whether the agent's turn is one of which the agent did not say that it begins.
@@ -211,8 +218,8 @@ impl Turns {
 
     /// The agent's turn for the journal.
     pub(in crate::hub::chat) fn agent_turn_record(&self) -> Option<OpenAgentTurn> {
-        let AgentTurn { turn, reason, started_at_ms, is_implied } = self.agent_turn.as_ref()?;
-        let mut open = OpenAgentTurn::new(turn.id.clone(), *reason, *started_at_ms);
+        let AgentTurn { turn, reason, is_implied } = self.agent_turn.as_ref()?;
+        let mut open = OpenAgentTurn::new(turn.id.clone(), *reason, turn.started_at_ms);
         open.is_implied = *is_implied;
         if let TurnState::Cancelling { reason, .. } = &turn.state {
             open.cancel_requested = true;
@@ -221,20 +228,22 @@ impl Turns {
         Some(open)
     }
 
+    /// Starts the first turn of a person.
+    pub(in crate::hub::chat) fn start(&mut self, now: Moment) {
+        if let Some(first) = self.open.front_mut() {
+            first.started_at_ms = now.unix_ms;
+        }
+        self.apply(now.ticks_ms, TurnInput::Start);
+    }
+
     /// Gives the first turn of a person an input that does not end it.
     pub(in crate::hub::chat) fn apply(&mut self, now_ms: u64, input: TurnInput) {
-        let applied = self.apply_to(Place::User(0), now_ms, &BTreeSet::new(), input);
+        let applied = self.apply_to(Place::User(0), now_ms, input);
         debug_assert!(!matches!(applied, Applied::Ended(_)), "the end of a turn is logged");
     }
 
-    /// Gives an input to a turn. `kept`: the tool uses that go on if the turn ends.
-    pub(in crate::hub::chat) fn apply_to(
-        &mut self,
-        place: Place,
-        now_ms: u64,
-        kept: &BTreeSet<String>,
-        input: TurnInput,
-    ) -> Applied {
+    /// Gives an input to a turn.
+    pub(in crate::hub::chat) fn apply_to(&mut self, place: Place, now_ms: u64, input: TurnInput) -> Applied {
         let turn = match place {
             Place::Agent => self.agent_turn.as_mut().map(|agent_turn| &mut agent_turn.turn),
             Place::User(place) => self.open.get_mut(place),
@@ -267,8 +276,7 @@ impl Turns {
                     self.silent_since_ms = now_ms;
                     self.stalled = false;
                 }
-                let left_open = if has_work { self.work.leave(kept) } else { LeftOpen::default() };
-                Applied::Ended(Box::new(EndedTurn { turn, ending, was_started, left_open }))
+                Applied::Ended(Box::new(EndedTurn { turn, ending, was_started, has_work }))
             }
         }
     }
@@ -308,7 +316,7 @@ impl Turns {
     }
 }
 
-/// The streams and tool uses of the present turn.
+/// The agent's open streams and tool uses.
 impl Turns {
     /// A piece of a stream came. The first piece opens the stream.
     pub(in crate::hub::chat) fn open_stream(
@@ -369,10 +377,5 @@ impl Turns {
     /// The open tool uses of subagents that these tool uses run, and of the subagents that those run in turn.
     pub(in crate::hub::chat) fn tools_below(&self, parents: BTreeSet<String>) -> BTreeSet<String> {
         self.work.tools_below(parents)
-    }
-
-    /// Whether no stream is open, and no tool use but those in `kept`.
-    pub(in crate::hub::chat) fn has_only(&self, kept: &BTreeSet<String>) -> bool {
-        self.work.has_only(kept)
     }
 }

@@ -25,6 +25,8 @@ pub(in crate::hub::chat) struct Turn {
     pub(super) starts_turn: bool,
     /// When this gateway process accepted the turn, or restored it from the journal, on the clock of ticks.
     pub(super) accepted_at_ms: u64,
+    /// When the turn started, in milliseconds of Unix time; 0 while it is queued.
+    pub(super) started_at_ms: u64,
     /// The turn's age at `accepted_at_ms`, in milliseconds; 0 unless it was restored.
     pub(super) age_ms: u64,
 }
@@ -34,8 +36,6 @@ pub(in crate::hub::chat) struct Turn {
 pub(super) struct AgentTurn {
     pub(super) turn: Turn,
     pub(super) reason: TurnReason,
-    /// When the turn started, in milliseconds of Unix time.
-    pub(super) started_at_ms: u64,
     /// The agent did not say that it begins a turn, so it will not say that the turn ends.
     pub(super) is_implied: bool,
 }
@@ -50,8 +50,8 @@ impl Turn {
         now: Moment,
     ) -> Self {
         let state = TurnState::Queued;
-        let (origin, accepted_at_ms) = (TurnOrigin::User, now.ticks_ms);
-        Self { id, origin, state, text, hash, seq, starts_turn, accepted_at_ms, age_ms: 0 }
+        let (origin, accepted_at_ms, started_at_ms, age_ms) = (TurnOrigin::User, now.ticks_ms, 0, 0);
+        Self { id, origin, state, text, hash, seq, starts_turn, accepted_at_ms, started_at_ms, age_ms }
     }
 
     /// Restores a turn that an earlier gateway process accepted. If the system clock was set back since, its age is 0.
@@ -67,14 +67,15 @@ impl Turn {
         let starts_turn = starts_turn(&open.frame);
         let mut turn = Self::new(open.turn_id, open.text, open.hash, open.seq, starts_turn, now);
         turn.state = state;
+        turn.started_at_ms = open.started_at_ms.unwrap_or_default();
         turn.age_ms = now.unix_ms.saturating_sub(open.accepted_at_ms);
         turn
     }
 
     /// A turn that the agent began.
-    pub(super) fn of_agent(id: TurnId, now: Moment) -> Self {
-        let state = TurnState::Running { prompt: None };
-        Self { origin: TurnOrigin::Agent, state, ..Self::new(id, String::new(), [0; 32], 0, true, now) }
+    pub(super) fn of_agent(id: TurnId, started_at_ms: u64, now: Moment) -> Self {
+        let (origin, state) = (TurnOrigin::Agent, TurnState::Running { prompt: None });
+        Self { origin, state, started_at_ms, ..Self::new(id, String::new(), [0; 32], 0, true, now) }
     }
 
     pub(in crate::hub::chat) fn origin(&self) -> TurnOrigin {
@@ -131,13 +132,13 @@ impl AgentTurn {
     pub(super) fn restore(open: OpenAgentTurn, now: Moment, cancel_grace_ms: u64) -> Self {
         let OpenAgentTurn { turn_id, reason, started_at_ms, is_implied, cancel_requested, cancel_reason } =
             open;
-        let mut turn = Turn::of_agent(turn_id, now);
+        let mut turn = Turn::of_agent(turn_id, started_at_ms, now);
         turn.age_ms = now.unix_ms.saturating_sub(started_at_ms);
         if cancel_requested {
             let kill_at_ms = now.ticks_ms + cancel_grace_ms;
             turn.state = TurnState::Cancelling { kill_at_ms, reason: cancel_reason };
         }
-        Self { turn, reason, started_at_ms, is_implied }
+        Self { turn, reason, is_implied }
     }
 }
 

@@ -86,11 +86,6 @@ impl Work {
         self.streams.len() + self.tools.len()
     }
 
-    /// Whether no stream is open, and no tool use but those in `kept`.
-    pub(super) fn has_only(&self, kept: &BTreeSet<String>) -> bool {
-        self.streams.is_empty() && self.tools.iter().all(|tool| kept.contains(&tool.call_id))
-    }
-
     pub(super) fn has_tools(&self) -> bool {
         !self.tools.is_empty()
     }
