@@ -35,8 +35,9 @@ impl Chat {
         self.turns.progress(cx.now.ticks_ms);
         let mut draft = Draft::new();
         self.end_implied_turn_after_prompt(cx, &mut draft);
-        for event in records.events {
-            let event = bounded(event);
+        for (at, event) in records.events.into_iter().enumerate() {
+            let mut event = bounded(event);
+            stream_long_message(&cx.limits, &mut event, || format!("m{}.{at}", records.position).into());
             self.note_adopted_prompt(cx, &event);
             if self.turns.current().is_none() {
                 match event.without_turn() {
@@ -124,7 +125,10 @@ impl Chat {
                 self.turns.close_stream(&stream);
                 self.push(draft, ChatBody::ReasoningEnd { stream_id: (*stream).into(), void });
             }
-            AgentEvent::Message { text } => self.message_text(cx, draft, text),
+            AgentEvent::Message { text } if text.is_empty() => {}
+            AgentEvent::Message { text } => {
+                self.push(draft, ChatBody::Message { text, kind: None, tool_events: Vec::new() });
+            }
             AgentEvent::Progress { text } => {
                 let text = cut(text, cx.limits.event_text_bytes).0;
                 let kind = Some(MessageKind::Progress);
@@ -267,20 +271,6 @@ impl Chat {
         self.push(draft, ChatBody::StreamEnd { stream_id: (**stream).into(), text, void, sources });
     }
 
-    /// Logs a whole answer: as one message, or as a stream if it is too long for one event.
-    fn message_text(&mut self, cx: &Context, draft: &mut Draft, text: String) {
-        if text.is_empty() {
-            return;
-        }
-        if is_short(&text, cx.limits.event_text_bytes) {
-            self.push(draft, ChatBody::Message { text, kind: None, tool_events: Vec::new() });
-            return;
-        }
-        let stream: StreamId = format!("m{}", self.log.next_seq() + draft.events.len() as u64).into();
-        self.delta(&cx.limits, draft, &stream, StreamKind::Answer, text);
-        self.text_end(cx, draft, &stream, None, (false, Vec::new()));
-    }
-
     fn tool_started(&mut self, cx: &Context, draft: &mut Draft, event: ToolUse) {
         let (call_id, name) = (event.call_id.clone(), event.name.clone());
         self.turns.open_tool(OpenTool { call_id, name, parent_call_id: draft.parent_call_id.clone() });
@@ -290,6 +280,18 @@ impl Chat {
     fn tool_ended(&mut self, cx: &Context, draft: &mut Draft, event: ToolUse) {
         self.turns.close_tool(&event.call_id);
         event.bounded(cx.limits.event_text_bytes).log(draft, self.turns.current());
+    }
+}
+
+/// Makes a stream of a whole answer that is too long for one event. `id` is the id of the stream.
+fn stream_long_message(limits: &Limits, event: &mut AgentEvent, id: impl FnOnce() -> StreamId) {
+    if let AgentEvent::Subagent { event, .. } = event {
+        stream_long_message(limits, event, id);
+    } else if let AgentEvent::Message { text } = event
+        && !is_short(text, limits.event_text_bytes)
+    {
+        let text = Some(core::mem::take(text));
+        *event = AgentEvent::TextEnd { stream: id(), text, void: false, sources: Vec::new() };
     }
 }
 
