@@ -9,11 +9,13 @@
 //! | a condition that nothing reports | [`eventually`] |
 //! | Claude Code without an account | [`scripted_model`] |
 //! | agents and their hosts | [`process`] |
+//! | a host of another version | [`AlteredHost`] |
 //! | random numbers | [`Rng`] |
 //! | something that this machine may not have | [`report_skipped`] |
 //! | a fuzz target's corpus, damaged in every place | [`replay_damaged`] |
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
+mod altered_host;
 mod client;
 mod corpus;
 mod events;
@@ -25,6 +27,7 @@ mod rng;
 mod skip;
 mod wait;
 
+pub use altered_host::{Alteration, AlteredHost};
 pub use client::{Client, SseClient, UnixClient, WebSocketClient, delta_text};
 pub use corpus::replay_damaged;
 pub use events::{agent_turns, answer_text, matches, unbalanced};

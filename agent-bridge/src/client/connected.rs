@@ -50,6 +50,10 @@ impl ConnectedInstance<'_> {
                     Output::Command { head, bytes } => self.command(head, bytes),
                     Output::Idle => self.say(&ToHost::Idle),
                     Output::Stop => return self.stop(control, feeding).await,
+                    Output::Retire { holds_prompt } => {
+                        let exit = self.retire(feeding).await;
+                        return if holds_prompt { exit.unprompted() } else { exit };
+                    }
                     Output::End(end) => {
                         let exit = self.agent.agent.exit(end);
                         return self.terminate(feeding, exit).await;

@@ -9,7 +9,11 @@ use tokio::time::{Instant, sleep};
 use super::{feed::Feed, hosts, starter::HostStarter};
 use crate::{
     exec::{ports::RecordSink, sweep::request},
-    host::{directory::HostDirectory, spool},
+    host::{
+        directory::HostDirectory,
+        protocol::{OLDEST_VERSION, VERSION},
+        spool,
+    },
     session::gone,
 };
 
@@ -95,16 +99,22 @@ pub(super) async fn decode_dead<S: RecordSink>(
         .unwrap_or_else(|| gone("agent_exited", "The agent's host was ended, and the agent with it."))
 }
 
-/// Ends a host with another protocol version. The host has been asked to kill its agent.
+/// Ends a host with an unknown protocol version. The host has been asked to kill its agent.
 pub(super) async fn other_version(agent: &HostStarter, directory: &HostDirectory, version: u32) -> AgentExit {
     tracing::warn!(
         agent = agent.agent.config().name,
         version,
-        "an agent's host is of another version; it is ended"
+        "an agent's host speaks a version of the protocol that this program does not know; it is ended, and its turn with \
+        it. Before going back to an earlier program, let the turns end"
     );
     exits_within(directory, agent.agent.config().limits.host.shutdown_ack).await;
     by_force(directory).await;
-    gone("agent_host_version", "The agent runs under a host of another version and was ended.")
+    let detail = format!(
+        "The agent was started by another version of Switchboard, whose hosts speak version {version} of their protocol. This \
+        one knows versions {OLDEST_VERSION} to {VERSION} and cannot read the rest of the answer, so the agent was ended. Send \
+        the message again: the conversation goes on with a new agent."
+    );
+    gone("agent_host_version", &detail)
 }
 
 /// Kills the host, if it runs, and the processes that it leaves behind.

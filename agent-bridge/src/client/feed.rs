@@ -142,6 +142,9 @@ impl<S: RecordSink> Feed<S> {
         mut host: impl AsyncRead + Unpin,
         mut buffer: BytesMut,
     ) -> (Self, FeedEnd) {
+        // The log has what an earlier gateway decoded.
+        let position = self.position();
+        self.progress.send_modify(|progress| progress.sent = position);
         loop {
             if self.take(&mut buffer).await.is_err() {
                 return (self, FeedEnd::Broken);

@@ -18,7 +18,10 @@ use crate::{
         ports::{ControlSource, RecordSink},
         process::Owned,
     },
-    host::{directory::HostDirectory, protocol::ToHost},
+    host::{
+        directory::HostDirectory,
+        protocol::{ToHost, VERSION},
+    },
     session::{Input, Session},
 };
 
@@ -49,7 +52,8 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
             return without_link(agent, &directory, why, feed).await;
         }
     };
-    let lends = hello.lends && matches!(config.dialect.framing(), Framing::Lines { .. });
+    let is_earlier = hello.version != VERSION;
+    let lends = hello.lends && !is_earlier && matches!(config.dialect.framing(), Framing::Lines { .. });
     let (feed, handle) = feed(messages.downgrade(), lends);
     feed.found_first(hello.first);
     if hello.first > feed.position() + 1 {
@@ -58,6 +62,15 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
     // Records before a checkpoint that the log has are no longer needed.
     let _ = messages.send(ToHost::Trim { before: from }.encode());
     session.attach(hello.next.saturating_sub(1), adopted_turn);
+    if is_earlier {
+        let (agent, version) = (&config.name, hello.version);
+        tracing::info!(
+            agent,
+            version,
+            "an agent's host is of an earlier version; it is stopped after its turn"
+        );
+        session.retire();
+    }
     let mut instance =
         ConnectedInstance { agent, directory, session, feed: handle, messages, _writer: writer };
     let feeding = Owned(tokio::spawn(feed.run(read, buffer)));

@@ -1,6 +1,6 @@
 //! Starts a host, and connects to a host.
 
-use std::{io, process::Stdio, time::Duration};
+use std::{io, os::unix::net::UnixStream, process::Stdio, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use switchboard_core::agent::AgentInstanceId;
@@ -17,7 +17,7 @@ use crate::{
     host::{
         READY, SETUP_VERSION, Setup,
         directory::HostDirectory,
-        protocol::{Frame, HostHello, Kind, ToHost, VERSION},
+        protocol::{Frame, HostHello, Kind, OLDEST_VERSION, ToHost, VERSION},
         socket::{self, ReadHalf, WriteHalf},
     },
 };
@@ -44,7 +44,7 @@ pub(super) struct Link {
 pub(super) enum NoLink {
     /// No host is running.
     Dead,
-    /// The host speaks this other version of the protocol, and was asked to kill its agent.
+    /// The host speaks this version of the protocol, which is unknown here, and was asked to kill its agent.
     Version(u32),
     Io(io::Error),
 }
@@ -118,7 +118,8 @@ pub(super) async fn start(agent: &HostStarter, instance: u64, chat: String, firs
     }
 }
 
-/// Connects to the running host of a directory, and asks for records from position `from`.
+/// Connects to the running host of a directory, and asks for records from position `from`. A host of an earlier version
+/// that this gateway understands is greeted in that version; [`HostHello::version`] of the link says so.
 pub(super) async fn connect(
     directory: &HostDirectory,
     from: u64,
@@ -134,15 +135,20 @@ pub(super) async fn connect(
             Err(_) => sleep(LOOK).await,
         }
     };
-    let (mut read, mut write) = socket::split(socket)?;
-    let greeted = timeout(longest_wait, greet(&mut read, &mut write, from)).await;
-    let (hello, buffer) = match greeted {
+    let greeted = timeout(longest_wait, async {
+        let greeted = greet(socket, VERSION, from).await?;
+        match greeted.hello.version {
+            earlier @ OLDEST_VERSION..VERSION => greet(directory.connect()?, earlier, from).await,
+            _ => Ok(greeted),
+        }
+    });
+    let Greeted { read, mut write, buffer, hello, version } = match greeted.await {
         Ok(Ok(greeted)) => greeted,
         Ok(Err(_)) if has_gone(directory).await => return Err(NoLink::Dead),
         Ok(Err(error)) => return Err(error.into()),
         Err(_) => return Err(NoLink::Io(io::ErrorKind::TimedOut.into())),
     };
-    if hello.version != VERSION {
+    if hello.version != version {
         let _ = write.write_all(&ToHost::Kill.encode()).await;
         return Err(NoLink::Version(hello.version));
     }
@@ -159,14 +165,27 @@ pub(super) async fn connect(
     Ok(Link { read, buffer, messages, writer, hello })
 }
 
-async fn greet(read: &mut ReadHalf, write: &mut WriteHalf, from: u64) -> io::Result<(HostHello, BytesMut)> {
-    write.write_all(&ToHost::Hello { version: VERSION, from }.encode()).await?;
+/// A connection whose hello the host has answered.
+struct Greeted {
+    read: ReadHalf,
+    write: WriteHalf,
+    buffer: BytesMut,
+    hello: HostHello,
+    /// The version of the gateway's hello.
+    version: u32,
+}
+
+async fn greet(socket: UnixStream, version: u32, from: u64) -> io::Result<Greeted> {
+    socket::must_be_own(&socket)?;
+    let (mut read, mut write) = socket::split(socket)?;
+    write.write_all(&ToHost::Hello { version, from }.encode()).await?;
     let mut buffer = BytesMut::new();
     // Records may follow directly: only the answer is parsed here.
     loop {
         match Frame::next(&mut buffer, HELLO_BYTES) {
             Ok(Some(frame)) if frame.kind == Kind::Hello => {
-                return Ok((serde_json::from_slice(&frame.payload)?, buffer));
+                let hello = serde_json::from_slice(&frame.payload)?;
+                return Ok(Greeted { read, write, buffer, hello, version });
             }
             Ok(None) => {}
             Ok(Some(_)) | Err(_) => return Err(io::ErrorKind::InvalidData.into()),

@@ -44,10 +44,28 @@ impl ConnectedInstance<'_> {
     ) -> AgentExit {
         self.give_back();
         self.say(&ToHost::Stop);
-        let limits = &self.agent.agent.config().limits;
-        let patience = limits.stop_eof + limits.stop_term + limits.host.shutdown_ack;
+        let patience = self.patience();
         self.await_end(&mut feeding, Some(&mut control), patience).await;
         AgentExit::Stopped
+    }
+
+    /// Stops the agent of a host of an earlier version. Receives no control messages: a prompt that nobody receives goes
+    /// to the chat's next instance.
+    pub(super) async fn retire<S: RecordSink>(mut self, mut feeding: Feeding<S>) -> AgentExit {
+        self.feed.mode.send_replace(ReadMode::Discard);
+        self.say(&ToHost::Stop);
+        let patience = self.patience();
+        self.await_end(&mut feeding, None::<&mut NoControl>, patience).await;
+        gone(
+            "agent_host_version",
+            "The agent's host was of an earlier version and was stopped after its turn.",
+        )
+    }
+
+    /// How long a host may take to stop its agent.
+    fn patience(&self) -> Duration {
+        let limits = &self.agent.agent.config().limits;
+        limits.stop_eof + limits.stop_term + limits.host.shutdown_ack
     }
 
     /// Waits until the host has ended its agent, at most for `patience`, and sends the shutdown acknowledgement. Kills

@@ -35,7 +35,7 @@ pub(super) async fn for_prompt<O: ControlSource, S: RecordSink>(
                     let _ = records.send(records_of).await;
                 }
                 Output::Idle => {}
-                Output::Stop | Output::End(_) => return false,
+                Output::Stop | Output::Retire { .. } | Output::End(_) => return false,
             }
         }
         if session.wants_process(Instant::now()) {

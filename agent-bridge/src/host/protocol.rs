@@ -25,8 +25,13 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
-/// The version of this protocol.
-pub(crate) const VERSION: u32 = 1;
+/// The version of this protocol. A gateway of another version can only end this host, unless it greets the host in this
+/// version.
+pub(crate) const VERSION: u32 = 2;
+/// The oldest version of hosts that a gateway understands. Hosts of version 1 have the same messages, but some cannot lend
+/// the output, and some do not say how long a skipped line was. A gateway serves them without lending until their turn
+/// has ended, and then stops them.
+pub(crate) const OLDEST_VERSION: u32 = 1;
 
 /// Length of a frame's head in bytes: length and kind.
 pub(crate) const FRAME_HEAD: usize = 5;
@@ -200,7 +205,8 @@ impl Kind {
 /// A host's answer to a gateway's hello.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HostHello {
-    /// The host's protocol version. If it differs from the gateway's, the host understands only `Stop` and `Kill`.
+    /// The host's protocol version. If it differs from that of the gateway's hello, the host understands only `Stop` and
+    /// `Kill` on this connection.
     pub(crate) version: u32,
     /// The first position that the spool still has.
     #[serde(default)]

@@ -14,11 +14,13 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
+use rustix::{
+    net::{
+        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+        SendFlags, recvmsg, sendmsg,
+    },
+    process::geteuid,
 };
-
 use tokio::{net::unix::pipe, task::coop::consume_budget, time::sleep};
 
 /// Delay between writes, if writability cannot be waited for.
@@ -36,6 +38,20 @@ pub(crate) fn split(socket: UnixStream) -> io::Result<(ReadHalf, WriteHalf)> {
     socket.set_nonblocking(true)?;
     let read = pipe::Receiver::from_owned_fd_unchecked(OwnedFd::from(socket.try_clone()?))?;
     Ok((read, WriteHalf(socket)))
+}
+
+/// Checks that the peer of a connection belongs to this process's user.
+///
+/// # Errors
+/// [`io::ErrorKind::PermissionDenied`] if the peer belongs to another user.
+pub(crate) fn must_be_own(socket: &UnixStream) -> io::Result<()> {
+    let watched = socket.try_clone()?;
+    watched.set_nonblocking(true)?;
+    let peer = tokio::net::UnixStream::from_std(watched)?.peer_cred()?.uid();
+    if peer == geteuid().as_raw() {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("its socket belongs to the user {peer}")))
 }
 
 impl WriteHalf {

@@ -43,6 +43,9 @@ pub(crate) enum Output {
     Idle,
     /// Stop the process gracefully. The last output.
     Stop,
+    /// The host is to be stopped, and no turn is open. `holds_prompt` says that a prompt was received and not sent, so
+    /// that the chat's next instance must get it. The last output.
+    Retire { holds_prompt: bool },
     /// The instance has ended; end its process, if it runs. The last output.
     End(End),
 }
@@ -55,6 +58,8 @@ pub(crate) struct Session {
     session_to_resume: Option<String>,
     /// Whether processes can be started. Otherwise the instance waits for its first prompt.
     attached: bool,
+    /// Whether the host is to be stopped as soon as no turn is open. Prompts that come later are held.
+    retires: bool,
     /// The position of the last record from before this gateway. Commands wait until this record is decoded, because
     /// until then it is unknown which of them have been carried out.
     caught_up_at: u64,
@@ -104,6 +109,7 @@ impl Session {
             config,
             session_to_resume,
             attached: false,
+            retires: false,
             caught_up_at: 0,
             adopted_turn: None,
             queue: VecDeque::new(),
@@ -138,6 +144,11 @@ impl Session {
         if let Some(prompt) = self.waiting.take() {
             self.queue.push_front(prompt);
         }
+    }
+
+    /// Lets the instance end with the open turn, or at once if none is open.
+    pub(crate) fn retire(&mut self) {
+        self.retires = true;
     }
 
     pub(crate) fn config(&self) -> &SessionConfig {
@@ -202,6 +213,13 @@ impl Session {
             return;
         }
         let open = state.in_turn() || self.sent != state.prompted;
+        if self.retires && !open {
+            if self.published >= state.position {
+                let holds_prompt = self.queue.iter().any(|command| self.is_unsent_prompt(command, decoder));
+                self.finish(Output::Retire { holds_prompt });
+            }
+            return;
+        }
         if std::mem::replace(&mut self.was_open, open) && !open {
             self.idle_at = Some(now + IDLE_AFTER);
         }
@@ -255,8 +273,7 @@ impl Session {
     /// cancelled first.
     fn next_command(&mut self, decoder: &mut RecordDecoder) -> Option<AgentCommand> {
         while let Some(AgentCommand::Prompt { turn_id, .. }) = self.queue.front() {
-            if self.adopted_turn.as_ref() == Some(turn_id) && !decoder.passes(turn_id) {
-                // The records contain the end of this turn.
+            if self.has_ended(turn_id, decoder) {
                 self.queue.pop_front();
                 continue;
             }
@@ -271,6 +288,17 @@ impl Session {
             break;
         }
         self.queue.pop_front()
+    }
+
+    /// Whether the records contain the end of this turn, for which the instance was taken over.
+    fn has_ended(&self, turn: &TurnId, decoder: &RecordDecoder) -> bool {
+        self.adopted_turn.as_ref() == Some(turn) && !decoder.passes(turn)
+    }
+
+    /// Whether a command is a prompt that no process has.
+    fn is_unsent_prompt(&self, command: &AgentCommand, decoder: &RecordDecoder) -> bool {
+        matches!(command, AgentCommand::Prompt { turn_id, .. }
+            if self.sent.as_ref() != Some(turn_id) && !self.has_ended(turn_id, decoder))
     }
 
     /// Carries out a command, unless the records show that it has been carried out.

@@ -9,6 +9,7 @@
 mod agent_turns;
 mod dialect;
 mod resume;
+mod retire;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -177,6 +178,9 @@ fn render(output: Output) -> String {
         }
         Output::Idle => "idle".into(),
         Output::Stop => "stop".into(),
+        Output::Retire { holds_prompt } => {
+            format!("retire{}", if holds_prompt { " with a prompt" } else { "" })
+        }
         Output::End(End::Exit(AgentExit::Gone(error))) => format!("gone {}: {}", error.code, error.detail),
         Output::End(End::Exit(exit)) => match exit {
             AgentExit::StartFailed(error) => format!("failed: {}", error.detail),

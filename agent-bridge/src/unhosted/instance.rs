@@ -151,7 +151,8 @@ impl<O: ControlSource, S: RecordSink> RunningInstance<'_, O, S> {
                             running.process.note_descendants();
                         }
                     }
-                    Output::Stop => return self.stop().await,
+                    // Only a host is retired.
+                    Output::Stop | Output::Retire { .. } => return self.stop().await,
                     Output::End(end) => return self.end(end).await,
                 }
             }

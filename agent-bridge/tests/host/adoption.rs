@@ -18,7 +18,7 @@ use crate::{
 
 /// Writes every line of its input to a file; asks for permission at a prompt; ends the turn at an answer or an
 /// interrupt.
-const RECORDING: &str = r#"
+pub(crate) const RECORDING: &str = r#"
 while read -r line; do
     printf '%s\n' "$line" >> received
     case "$line" in

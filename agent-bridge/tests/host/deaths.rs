@@ -151,28 +151,6 @@ pub(crate) fn trials() -> Vec<Trial> {
             assert!(alive(&fixture.mark).is_empty(), "{:?}", alive(&fixture.mark));
             assert!(!fixture.run_dir().exists());
         }),
-        trial("a_host_of_another_version_is_a_clear_error", |fixture| async move {
-            let (lock, listener) = impostor(&fixture.run_dir());
-            let host = std::thread::spawn(move || {
-                let (mut socket, _) = listener.accept().unwrap();
-                let mut hello = [0; 17];
-                socket.read_exact(&mut hello).unwrap();
-                let answer = br#"{"version":0}"#;
-                let mut frame = (13 + answer.len() as u32).to_le_bytes().to_vec();
-                frame.push(1);
-                frame.extend_from_slice(&[0; 12]);
-                frame.extend_from_slice(answer);
-                socket.write_all(&frame).unwrap();
-                let mut received = [0; 5];
-                socket.read_exact(&mut received).unwrap();
-                drop(lock);
-                received
-            });
-            let log = Default::default();
-            let (exit, _) = TestGateway::adopt((fixture.demo(), log, 0)).exit().await;
-            assert_eq!(exit_error(&exit).0, "agent_host_version");
-            assert_eq!(host.join().unwrap(), [1, 0, 0, 0, 6], "it received `Kill`");
-        }),
         trial("a_host_that_exits_before_its_first_command_is_started_again", |fixture| async move {
             let (lock, listener) = impostor(&fixture.run_dir());
             let host = std::thread::spawn(move || {

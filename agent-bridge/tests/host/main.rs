@@ -18,6 +18,7 @@ mod stops;
 #[path = "../support/mod.rs"]
 mod support;
 mod turns;
+mod versions;
 mod wire;
 
 use std::{
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         grace::trials(),
         stops::trials(),
         crashes::trials(),
+        versions::trials(),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect()).exit_code()
 }

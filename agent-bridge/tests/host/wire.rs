@@ -10,6 +10,14 @@ use serde_json::{Value, json};
 
 use crate::support::TIMEOUT;
 
+/// The present version of the protocol.
+pub(crate) const VERSION: u32 = 2;
+
+/// Kinds of messages from a gateway.
+pub(crate) const STOP: u8 = 5;
+pub(crate) const KILL: u8 = 6;
+pub(crate) const BORROW: u8 = 9;
+
 /// Kinds of frames from a host.
 pub(crate) const COMMAND: u8 = 3;
 pub(crate) const LENT: u8 = 10;
@@ -26,7 +34,7 @@ impl Connection {
         let socket = UnixStream::connect(dir.join("socket")).unwrap();
         socket.set_read_timeout(Some(TIMEOUT)).unwrap();
         let mut connection = Self { socket, next: 0 };
-        let mut hello = 1_u32.to_le_bytes().to_vec();
+        let mut hello = VERSION.to_le_bytes().to_vec();
         hello.extend(u64::MAX.to_le_bytes());
         connection.send(1, &hello);
         let answer: Value = serde_json::from_slice(&connection.until(1)).unwrap();
@@ -43,7 +51,7 @@ impl Connection {
 
     /// Asks for the agent's output and waits until it is lent.
     pub(crate) fn borrow(&mut self) {
-        self.send(9, &self.next.to_le_bytes());
+        self.send(BORROW, &self.next.to_le_bytes());
         self.until(LENT);
     }
 

@@ -16,4 +16,5 @@ mod startup;
 mod streams;
 mod terminal;
 mod terminal_consent;
+mod upgrade;
 mod verdicts;
