@@ -112,11 +112,12 @@ const SETTLING: [&str; 11] = [
     "control goal_state",
     "control turn_stalled",
 ];
-const NEW: [&str; 6] = [
+const NEW: [&str; 7] = [
     "type request_input",
     "control request_input",
     "control agent_state",
     "control notice",
+    "control chats_changed",
     "chat notice",
     "chat task",
 ];

@@ -344,7 +344,7 @@ model_name: string, } | { "event": "chats",
 /** The chats of one page. */
 chats: Array<ChatSummary>,
 /** The `before` of the next `list_chats` request; absent on the last page. */
-before?: string, } | { "event": "history",
+before?: string, } | { "event": "chats_changed", } | { "event": "history",
 /** The id of the chat whose history this is. */
 chat_id: ChatId,
 /** One page of chat events, oldest first. Adjacent deltas may be merged. */

@@ -79,6 +79,7 @@ pub(crate) fn cursor_effect(frame: &Frame) -> CursorEffect<'_> {
             // The events inside a page have positions of their own.
             ControlKind::History
             | ControlKind::Chats
+            | ControlKind::ChatsChanged
             | ControlKind::Ready
             | ControlKind::AgentState
             | ControlKind::TurnStalled

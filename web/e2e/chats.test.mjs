@@ -164,3 +164,28 @@ browserTest("with more chats than one page, the newest come first and older ones
   assert.deepEqual(await links.evaluateAll((links) => links.map((each) => each.dataset.chat)), all.map((chat) => chat.chat_id), "each chat is listed once, in order");
   assert.deepEqual([all.length, second.before], [58, undefined]);
 });
+
+browserTest("the list shows live which other chats run and wait, also for the agent's own turns", async (gateway, user) => {
+  // Without the regular listing, only the gateway's word leads to a new list.
+  await user.context.addInitScript(() => {
+    const every = window.setInterval.bind(window);
+    window.setInterval = (run, ms, ...rest) => (ms === 30_000 ? 0 : every(run, ms, ...rest));
+  });
+  const page = await user.open();
+  await waitForOutcome(await sendMessage(page, "echo here"));
+  const chat = await chatOf(page);
+  const other = await user.open();
+  await other.bringToFront();
+  await waitForOutcome(await sendMessage(other, "background ask 1"));
+  const busy = await chatOf(other);
+  const lamp = (state) => row(page, busy).locator(`.lamp[data-lamp=${state}]`).waitFor();
+  await lamp("waiting");
+  await other.getByRole("button", { name: "Allow once" }).click();
+  await waitForOutcome(other.locator(".turn[data-origin=agent]"));
+  await lamp("off");
+  await sendMessage(other, "hang");
+  await lamp("running");
+  await other.getByRole("button", { name: "Stop the answer" }).click();
+  await lamp("off");
+  assert.equal(await chatOf(page), chat);
+});

@@ -38,6 +38,8 @@ pub(super) struct Connection {
     /// The chat that was fed last. The chat after it is fed first the next time.
     last_fed: Option<ChatRef>,
     closing: bool,
+    /// The client asked for its chats, and was not told of a change since.
+    awaits_changes: bool,
 }
 
 impl Connection {
@@ -55,6 +57,7 @@ impl Connection {
             pages: VecDeque::new(),
             last_fed: None,
             closing: false,
+            awaits_changes: false,
         }
     }
 
@@ -156,6 +159,19 @@ impl Connection {
 
     pub(super) fn fed(&mut self, chat: ChatRef) {
         self.last_fed = Some(chat);
+    }
+}
+
+/// The list of chats.
+impl Connection {
+    /// The client asks for its chats. It is to be told once of a change.
+    pub(super) fn await_changes(&mut self) {
+        self.awaits_changes = true;
+    }
+
+    /// Whether the client is to be told that its list of chats has changed. From now on it is not, until it asks again.
+    pub(super) fn take_change(&mut self) -> bool {
+        core::mem::take(&mut self.awaits_changes)
     }
 }
 

@@ -208,7 +208,8 @@ impl Hub {
     }
 
     fn list_chats(&mut self, id: ConnId, before: Option<String>, limit: Option<u32>) {
-        let Some(conn) = self.cx.conns.get(&id) else { return };
+        let Some(conn) = self.cx.conns.get_mut(&id) else { return };
+        conn.await_changes();
         let most = self.cx.limits.list_chats;
         let limit = limit.unwrap_or(most).min(most);
         let principal = conn.principal().clone();

@@ -102,7 +102,8 @@ pub enum ClientEnvelope {
         goal_state: GoalState,
     },
     /// Asks for a page of the principal's chats, newest activity first. The answer is `chats`. From then on, the
-    /// connection also gets `session_updated` for chats that it is not attached to.
+    /// connection also gets `session_updated` for chats that it is not attached to, and `chats_changed` once after each
+    /// `list_chats`.
     ///
     /// Errors: `invalid_field`, `unavailable`.
     ListChats {

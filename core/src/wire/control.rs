@@ -175,6 +175,10 @@ pub enum ControlEvent {
         #[cfg_attr(feature = "schema", ts(optional))]
         before: Option<String>,
     },
+    /// A chat began or ceased to run, or to wait for a person, so that the last `chats` is out of date. Goes to
+    /// connections of the principal that sent `list_chats`, once until they send it again, and not for chats that they are
+    /// attached to, whose events tell the same.
+    ChatsChanged {},
     /// The answer to `history`.
     History {
         /// The id of the chat whose history this is.

@@ -82,6 +82,7 @@ kinds! {
         SessionUpdated = session_updated,
         RuntimeModelUpdated = runtime_model_updated,
         Chats = chats,
+        ChatsChanged = chats_changed,
         History = history,
         RequestInput = request_input,
         Pong = pong,

@@ -18,7 +18,7 @@ const ANSWER_TIMEOUT_MS = 15_000;
 /** How many of the chats opened last stay subscribed. */
 const MAX_ATTACHED_CHATS = 8;
 const HISTORY_PAGE_EVENTS = 500;
-/** How long the client waits before it lists the chats again after hearing of a new one; several may come at once. */
+/** How long the client waits before it lists the chats again after hearing of a change; several may come at once. */
 const LIST_DELAY_MS = 200;
 
 export interface ClientOptions {
@@ -253,6 +253,8 @@ export class Client {
         return this.#ready(event);
       case "chats":
         return this.chats.receive(event);
+      case "chats_changed":
+        return this.#listChatsSoon();
       case "error":
         return this.#receiveError(event);
       case "request_input":

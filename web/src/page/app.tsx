@@ -22,7 +22,7 @@ import { Toasts, type Toast } from "./toasts.tsx";
 import { answerText } from "./turn.tsx";
 import { useShortcuts } from "./shortcuts.ts";
 
-/** How often the chat list is requested again. Changes of chats that are not attached are not pushed. */
+/** How often the chat list is requested again, since a request for it may have been refused. */
 const LIST_EVERY_MS = 30_000;
 const ANNOUNCED_CHARACTERS = 600;
 
@@ -158,6 +158,9 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
   if (unauthorized) {
     return <SignIn refused={refused} onToken={(token) => { credentials.try(token); client.start(); }} />;
   }
+  // A chat that is live is known better than the list has it.
+  const isRunning = (each: ChatSummary) => (client.isLive(each.chat_id) ? runningTurn(client.chat(each.chat_id)!) !== undefined : each.running);
+  const runningChats = new Set(client.chats.items.filter(isRunning).map((each) => each.chat_id));
   const hasOpenRequest = (each: ChatSummary) => (client.isLive(each.chat_id) ? openRequests(client.chat(each.chat_id)!).length > 0 : each.waiting ?? false);
   const waiting = new Set(client.chats.items.filter(hasOpenRequest).map((each) => each.chat_id));
   const lastClose = status.state === "online" ? undefined : status.closed;
@@ -167,7 +170,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
     <div class="app" data-drawer={drawer ? "open" : "closed"}>
       <a class="skip" href="#composer" onClick={(event) => { event.preventDefault(); document.querySelector<HTMLElement>("#composer")?.focus(); }}>Skip to the message field</a>
       <aside class="side" aria-label="Chats and connection">
-        <Sidebar chats={client.chats.items} known={client.chats.isLoaded} hasMore={client.chats.hasMore} current={chatId} waiting={waiting} status={status} transport={client.transport}
+        <Sidebar chats={client.chats.items} known={client.chats.isLoaded} hasMore={client.chats.hasMore} current={chatId} running={runningChats} waiting={waiting} status={status} transport={client.transport}
           onOpen={open} onOptions={setOptions} onNew={openNew} onMore={() => client.listChats(true)} onClose={() => setDrawer(false)} onHelp={() => setHelp(true)} onReconnect={() => reconnect(client)} />
       </aside>
       <div class="scrim" onClick={() => setDrawer(false)} />
@@ -207,7 +210,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
       <Toasts toasts={toasts} onClose={dismissToast} />
       {help && <Help onClose={() => setHelp(false)} />}
       {options !== undefined && (
-        <ChatOptions key={options} title={titleOf(client, options) ?? "New chat"} running={client.chats.items.some((each) => each.chat_id === options && each.running)}
+        <ChatOptions key={options} title={titleOf(client, options) ?? "New chat"} running={runningChats.has(options)}
           online={online} onClose={() => setOptions(undefined)} onRename={(text) => void client.rename(options, text)}
           onDelete={() => { if (options === chatId) replaceWhenUnknown.current = options; client.delete(options); }} />
       )}

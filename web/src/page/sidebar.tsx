@@ -10,6 +10,8 @@ interface SidebarProps {
   known: boolean;
   hasMore: boolean;
   current: string;
+  /** Chats in which a turn runs. */
+  running: ReadonlySet<string>;
   /** Chats with a request that waits for a person's answer. */
   waiting: ReadonlySet<string>;
   status: Status;
@@ -40,7 +42,7 @@ export function Sidebar(props: SidebarProps) {
               {chats.map((chat) => (
                 <li key={chat.chat_id} class="chat-row">
                   <button type="button" class="chat-link" data-chat={chat.chat_id} aria-current={chat.chat_id === props.current ? "page" : undefined} onClick={() => props.onOpen(chat.chat_id)}>
-                    <Lamp chat={chat} waiting={props.waiting} />
+                    <Lamp running={props.running.has(chat.chat_id)} waiting={props.waiting.has(chat.chat_id)} />
                     <span class="chat-title"><Revealed text={chat.title || "New chat"} style="prose" /></span>
                   </button>
                   <button type="button" class="quiet icon-button chat-more" aria-haspopup="dialog" aria-label={`Rename or delete ${reveal(chat.title || "New chat")}`} title="Rename or delete" onClick={() => props.onOptions(chat.chat_id)}><IconMore /></button>
@@ -60,8 +62,8 @@ export function Sidebar(props: SidebarProps) {
   );
 }
 
-function Lamp({ chat, waiting }: { chat: ChatSummary; waiting: ReadonlySet<string> }) {
-  const lamp = waiting.has(chat.chat_id) ? "waiting" : chat.running ? "running" : "off";
+function Lamp({ running, waiting }: { running: boolean; waiting: boolean }) {
+  const lamp = waiting ? "waiting" : running ? "running" : "off";
   const words = { waiting: "waits for you", running: "running", off: undefined }[lamp];
   return <><span class="lamp" data-lamp={lamp} />{words && <span class="visually-hidden">{words}: </span>}</>;
 }

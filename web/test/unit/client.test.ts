@@ -305,12 +305,12 @@ test("a subscription that is refused for now is retried", () => {
   }
 });
 
-test("several new chats of others lead to one listing, and not while an answer is awaited", () => {
+test("several changes of other chats lead to one listing, and not while an answer is awaited", () => {
   const { environment, client } = attachedClient();
   const created = (chat_id: string) => ({ event: "session_updated", chat_id, scope: "metadata" });
   environment.socket.deliver({ event: "chats", chats: [] });
   environment.socket.sent();
-  environment.socket.deliver(created("a"), created("b"));
+  environment.socket.deliver(created("a"), created("b"), { event: "chats_changed" });
   assert.deepEqual([environment.socket.sent(), client.chats.items], [[], []], "only the chat list has their time and state");
   environment.advance(200);
   assert.deepEqual(environment.socket.sent().map((each) => each.type), ["list_chats"]);
@@ -318,6 +318,9 @@ test("several new chats of others lead to one listing, and not while an answer i
   environment.advance(1_000);
   assert.deepEqual(environment.socket.sent(), []);
   environment.socket.deliver({ event: "chats", chats: [] });
+  environment.advance(200);
+  assert.deepEqual(environment.socket.sent().map((each) => each.type), ["list_chats"]);
+  environment.socket.deliver({ event: "chats", chats: [] }, { event: "chats_changed" });
   environment.advance(200);
   assert.deepEqual(environment.socket.sent().map((each) => each.type), ["list_chats"]);
 });

@@ -1,6 +1,6 @@
 //! How drafts are appended, and what follows once the journal has them.
 
-use alloc::collections::BTreeSet;
+use alloc::{collections::BTreeSet, vec::Vec};
 
 use super::{
     Chat, Phase,
@@ -65,6 +65,24 @@ impl Chat {
         self.agent.note_received(&pending.changes);
         for effect in pending.effects {
             self.effect(cx, effect);
+        }
+        self.announce_activity(cx);
+    }
+
+    /// Tells the connections that list chats if the chat began or ceased to run or to wait. Connections that are attached
+    /// to the chat see that in its events.
+    fn announce_activity(&mut self, cx: &mut Context) {
+        let activity = self.log.durable().activity();
+        if core::mem::replace(&mut self.listed, activity) == activity {
+            return;
+        }
+        let listing: Vec<ConnId> =
+            cx.lists.get(&self.key().principal).into_iter().flatten().copied().collect();
+        for conn in listing {
+            let Some(state) = cx.conns.get_mut(&conn) else { continue };
+            if !state.chats().contains(&self.log.reference()) && state.take_change() {
+                cx.deliver(conn, &ControlEvent::ChatsChanged {});
+            }
         }
     }
 

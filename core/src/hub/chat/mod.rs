@@ -46,7 +46,7 @@ use self::{
     agent::Agent,
     deletion::Deletion,
     intake::Intake,
-    log::{Draft, Effect, Log, Origin},
+    log::{Activity, Draft, Effect, Log, Origin},
     profile::Profile,
     readers::Readers,
     requests::Requests,
@@ -78,6 +78,8 @@ pub(super) struct Chat {
     requests: Requests,
     intake: Intake,
     profile: Profile,
+    /// What the list of chats says of the chat.
+    listed: Activity,
     deletion: Option<Deletion>,
     /// The chat has open turns from an earlier gateway process, so loading it is retried until it succeeds.
     recover: bool,
@@ -118,6 +120,7 @@ impl Chat {
             requests: Requests::default(),
             intake: Intake::default(),
             profile: Profile::default(),
+            listed: Activity::default(),
             deletion: None,
             recover: false,
             reload_at_ms: None,
@@ -224,6 +227,7 @@ impl Chat {
 
     fn restore(&mut self, cx: &mut Context, record: ChatRecord) {
         self.log.restore(&record);
+        self.listed = self.log.durable().activity();
         self.requests = Requests::restore(&record);
         self.agent.restore(&record);
         self.profile = Profile::new(record.title, record.goal_state);

@@ -24,6 +24,15 @@ pub(in crate::hub::chat) struct DurableState {
     goal: GoalState,
 }
 
+/// What lists of chats say of a chat.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::hub::chat) struct Activity {
+    /// A turn runs.
+    running: bool,
+    /// A request waits for a person.
+    waiting: bool,
+}
+
 /// An open turn, as far as the journal has it.
 #[derive(Debug)]
 pub(in crate::hub::chat) struct DurableTurn<'a> {
@@ -150,6 +159,11 @@ impl DurableState {
         let place = Cursor { epoch: event.place.epoch, seq: event.place.seq };
         let ChatBody::UserMessage { text, starts_turn, .. } = event.body else { return None };
         Some(TurnRecord { hash: Sha256::digest(text.as_bytes()).into(), place, starts_turn })
+    }
+
+    pub(in crate::hub::chat) fn activity(&self) -> Activity {
+        let running = self.turn.is_some() || self.agent_turn.is_some();
+        Activity { running, waiting: !self.requests.is_empty() }
     }
 
     pub(in crate::hub::chat) fn requests(&self) -> &[(RequestId, Frame)] {

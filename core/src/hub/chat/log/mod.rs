@@ -11,7 +11,7 @@ use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 use self::recovery::Recovery;
 pub(in crate::hub::chat) use self::{
     draft::{Draft, Effect, Origin, Owner, Pending, Staged},
-    durable_state::{DurableState, DurableTurn, StateAt},
+    durable_state::{Activity, DurableState, DurableTurn, StateAt},
     ring::Ring,
 };
 use super::requests::Requests;
