@@ -119,6 +119,8 @@ impl Default for HostLimits {
     }
 }
 
+/// Most commands since the newest prompt whose ids a host remembers. It remembers as many from before, at most.
+pub(crate) const RECENT_COMMANDS: usize = 8192;
 /// Most bytes of a line that is too long which its codec gets.
 pub(crate) const SKIPPED_PREFIX_BYTES: usize = 4 * 1024;
 /// Longest tool result in an event, in bytes; a longer one is cut and marked as cut.

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, mem};
 
 use super::protocol::{Action, CommandHead};
+use crate::limits::RECENT_COMMANDS;
 
 /// The ids of spooled commands since the newest prompt, and of those between it and the prompt before it.
 ///
@@ -14,6 +15,9 @@ use super::protocol::{Action, CommandHead};
 /// A turn that an agent begins by itself waits for no journal, and each gateway notes it anew, so such a note makes no
 /// command old. The note itself is not remembered: it changes nothing at the agent, and between two prompts there may
 /// be any number.
+///
+/// A turn may go on without end. After [`RECENT_COMMANDS`] commands since the newest prompt, they count as commands
+/// before it. Should a gateway repeat a command that is forgotten, its decoder knows from the records that it is done.
 #[derive(Debug, Default)]
 pub(crate) struct RecentCommands {
     newest: BTreeSet<String>,
@@ -28,8 +32,10 @@ impl RecentCommands {
     pub(crate) fn insert(&mut self, head: &CommandHead) {
         match (head.opens_turn, &head.action) {
             (true, Action::Note) => return,
-            (true, _) => self.before = mem::take(&mut self.newest),
-            (false, _) => {}
+            (opens_turn, _) if opens_turn || self.newest.len() >= RECENT_COMMANDS => {
+                self.before = mem::take(&mut self.newest);
+            }
+            _ => {}
         }
         self.newest.insert(head.id.clone());
     }
@@ -61,6 +67,18 @@ mod tests {
                 assert_eq!(known(turn - 1), [true; 2]);
             }
             assert!(recent.newest.len() + recent.before.len() <= 4);
+        }
+    }
+
+    #[test]
+    fn a_turn_without_end_takes_no_memory_without_end() {
+        let mut recent = RecentCommands::default();
+        recent.insert(&command("prompt", true));
+        for number in 0..3 * RECENT_COMMANDS {
+            recent.insert(&command(&format!("answer{number}"), false));
+            assert!(recent.newest.len() + recent.before.len() <= 2 * RECENT_COMMANDS);
+            let earliest = number.saturating_sub(RECENT_COMMANDS);
+            assert!(recent.contains(&format!("answer{earliest}")), "{number}");
         }
     }
 

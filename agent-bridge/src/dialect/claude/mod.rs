@@ -105,7 +105,9 @@ impl Codec for ClaudeCodec {
         }
     }
 
-    fn exited(&mut self, _: &ProcessExit<'_>, _: &mut Decoded) {}
+    fn exited(&mut self, _: &ProcessExit<'_>, out: &mut Decoded) {
+        self.tasks_end(out);
+    }
 
     /// Earlier versions of the gateway named requests by the agent's own ids, so answers to requests from records that
     /// an earlier gateway has published may use those ids.

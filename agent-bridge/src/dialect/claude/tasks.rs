@@ -1,5 +1,7 @@
 //! Background work of the agent: commands, subagents and watches that go on when their turn has ended.
 
+use std::mem;
+
 use switchboard_core::{
     agent::AgentEvent,
     wire::{NoticeLevel, Task, TaskKind, TaskStatus, TurnReason},
@@ -156,6 +158,13 @@ impl ClaudeCodec {
         }
         out.events.push(work.event(id, status));
         self.work_is_over(id);
+    }
+
+    /// Sends the ends of all background work, which ends with its process. Another process of the instance may follow.
+    pub(super) fn tasks_end(&mut self, out: &mut Decoded) {
+        let tasks = mem::take(&mut self.state.tasks);
+        let begun = tasks.iter().filter(|(_, work)| work.stage == Stage::Begun);
+        out.events.extend(begun.map(|(id, work)| work.event(id, TaskStatus::Stopped)));
     }
 
     fn work_is_over(&mut self, id: &str) {

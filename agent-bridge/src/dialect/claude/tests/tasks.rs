@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{codec, decode};
+use super::{codec, decode, render::render};
+use crate::dialect::{Codec as _, Decoded, ProcessExit};
 
 /// Decodes lines and renders the tasks and notices.
 fn told(lines: &[Value]) -> Vec<String> {
@@ -93,6 +94,18 @@ fn work_that_a_tool_use_waits_for_is_no_background_work() {
     let (begun, ended) =
         (r#"task b1 Agent "make all" Running "u1""#, r#"task b1 Agent "make all" Stopped "u1""#);
     assert_eq!(told(&lines), [begun, ended]);
+}
+
+#[test]
+fn work_ends_with_its_process() {
+    let mut codec = codec();
+    let lines = [started("local_bash", &json!({})), listed(&["b1", "b2"])];
+    decode(&mut codec, &lines.map(|line| line.to_string()));
+    let mut out = Decoded::default();
+    let exit = ProcessExit { code: Some(1), cancelled: false, description: "exited", last_words: "" };
+    codec.exited(&exit, &mut out);
+    codec.exited(&exit, &mut out);
+    assert_eq!(render(9, &out), "  9 task b1 Shell \"make all\" Stopped \"u1\"\n", "b2 has not begun");
 }
 
 #[test]
