@@ -22,7 +22,7 @@ pub(super) const LISTING: &str =
 const OPENINGS: &[&str] = &[
     "Hello! I am the demo agent of **Switchboard**, a gateway between chat clients and coding agents.",
     "Good to hear from you. No model is connected, so you are talking to **Switchboard**'s built-in demo agent.",
-    "Thanks for the message! I am a small program that stands in for a real coding agent.",
+    "Thanks for the message! I am a demo agent, a small program that stands in for a real coding agent.",
 ];
 
 const TABLE: &str = "| If this happens | you see |\n|---|---|\n| the connection drops | nothing is lost; the answer goes on |\n\
@@ -61,4 +61,17 @@ pub(super) fn answer(pick: usize, message: &str) -> String {
         "{opening}\n\nYou wrote:\n\n> {quoted}{more}\n\n{TABLE}\nAnd a little code, to see how it looks:\n\n\
          ```{language}\n{code}\n```\n\n{closing}"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_answer_says_that_it_comes_from_the_demo_agent() {
+        for pick in 0..OPENINGS.len() * EXAMPLES.len() * CLOSINGS.len() {
+            let answer = answer(pick, "Please review my code.");
+            assert!(answer.split("You wrote:").next().unwrap().contains("demo agent"), "{answer}");
+        }
+    }
 }

@@ -26,6 +26,29 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[test]
+fn the_demo_agent_is_named_as_such_where_no_agent_is_found() {
+    let gateway = Gateway::start_with(|command| {
+        command.env("PATH", "/nonexistent");
+    });
+    let line = gateway.announced.lines().find(|line| line.trim_start().starts_with("Agent")).unwrap();
+    assert!(line.contains("demo (no other was found on PATH; --agent knows "), "{line}");
+    let mut client = gateway.websocket();
+    assert_eq!(client.next().unwrap()["agent"]["agent"], "demo");
+    let chat = client.new_chat();
+    client.message(&chat, "t1", "Please review my code.");
+    let mut answer = String::new();
+    loop {
+        let event = client.next().unwrap();
+        match event["event"].as_str() {
+            Some("delta") => answer.push_str(event["text"].as_str().unwrap()),
+            Some("turn_end") => break,
+            _ => {}
+        }
+    }
+    assert!(answer.contains("demo agent"), "{answer}");
+}
+
+#[test]
 fn the_first_run_makes_private_files() {
     let gateway = Gateway::start(&[]);
     assert_eq!(mode(&gateway.path("data")), 0o700);
