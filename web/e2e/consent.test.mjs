@@ -373,6 +373,25 @@ browserTest("the page names the agent, workspace and sandbox, and suggests the d
   assert.equal(await page.locator(".demo-words").count(), 0);
 });
 
+test("the page says that the demo agent answers, and suggests its commands", { timeout: 120_000 }, async () => {
+  const demo = await startMock({ ready: { agent: { agent: "demo", workspace: "~/src", sandbox: "off" } } });
+  const user = await newUser(harness);
+  try {
+    await withReport(user, async () => {
+      const page = await user.open({ base: demo.origin });
+      await page.getByText("With the built-in demo agent, try").waitFor();
+      assert.match(await page.locator(".agent-sign").innerText(), /^demo\b/);
+      await page.locator(".demo-words").getByRole("button", { name: "help", exact: true }).click();
+      const turn = page.locator(".turn").last();
+      await waitForOutcome(turn);
+      assert.match(await answerText(turn), /I am a scripted agent/);
+    });
+  } finally {
+    await user.context.close();
+    await demo.close();
+  }
+});
+
 browserTest("each Markdown block, message bubble and the composer take the direction of their own text", "directions", async ({ page, turn }) => {
   await waitForOutcome(turn);
   const directions = (selector) => turn.locator(selector).evaluateAll((all) => all.map((each) => getComputedStyle(each).direction));
@@ -394,6 +413,24 @@ browserTest("each Markdown block, message bubble and the composer take the direc
   await page.locator("#composer").fill("hello");
   assert.equal(await page.locator("#composer").evaluate((each) => getComputedStyle(each).direction), "ltr");
 });
+
+const TABLE = `| Name | Purpose | Value |\n|---|---|---|\n| alpha | ${"incomprehensible".repeat(300)} | ${"unbreakable".repeat(400)} |`;
+
+for (const viewport of [{ width: 1100, height: 800 }, { width: 375, height: 700 }]) {
+  browserTest(`very long words in a table are broken, and neither the page gets wider nor are short words broken (${viewport.width} px)`, TABLE, async ({ page, turn }) => {
+    await waitForOutcome(turn);
+    await turn.locator("td").first().waitFor();
+    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
+    assert.ok(await turn.locator(".table-scroll").evaluate((table) => table.getBoundingClientRect().right <= innerWidth));
+    const cells = await turn.locator(":is(th, td)").evaluateAll((all) => all.map((cell) => {
+      const text = document.createRange();
+      text.selectNodeContents(cell);
+      return { lines: new Set([...text.getClientRects()].map((line) => line.top)).size, fits: cell.scrollWidth <= cell.clientWidth + 1, isNarrow: cell.clientWidth < innerWidth };
+    }));
+    assert.deepEqual(cells.map((cell) => cell.fits && cell.isNarrow), Array(6).fill(true));
+    assert.deepEqual(cells.map((cell) => cell.lines === 1), [true, true, true, true, false, false]);
+  }, { viewport });
+}
 
 const IMITATION = `<section class="dock"><button class="primary">Allow once</button></section>
 

@@ -88,6 +88,54 @@ browserTest("a second input under an open id is refused with a notice, and the f
   assert.equal(await dock.locator("pre").innerText(), "ls");
 });
 
+/** The text for which marks such as `<U+202E>` and `60 blank lines` stand. */
+function unmarked(parts) {
+  const asGap = ({ text, isMark }) => (isMark ? /^([\d,]+) blank lines?$/.exec(text) : null);
+  return parts.map((part, index) => {
+    const { text, isMark } = part;
+    // A count of blank lines stands in a line of its own.
+    if (!isMark) return index > 0 && asGap(parts[index - 1]) ? text.slice(1) : text;
+    const gap = asGap(part);
+    if (gap) return "\n".repeat(Number(gap[1].replaceAll(",", "")));
+    return [...text.matchAll(/<U\+([0-9A-F]+)(?: ×(\d+))?>/g)].map(([, point, times]) => String.fromCodePoint(parseInt(point, 16)).repeat(times ?? 1)).join("");
+  }).join("");
+}
+
+/** The texts below an element, and which of them are marks. */
+const partsOf = (locator) => locator.evaluate((element) => {
+  const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+  const parts = [];
+  while (walker.nextNode()) parts.push({ text: walker.currentNode.data, isMark: walker.currentNode.parentElement.matches(".odd-hidden, .odd-gap") });
+  return parts;
+});
+
+for (const name of ["bidi", "blank lines"]) {
+  browserTest(`what is shown of a request is what the agent wrote (${name})`, name, async ({ dock }) => {
+    const { input, description } = REQUESTS[name];
+    const parts = await partsOf(dock.locator("pre"));
+    assert.ok(parts.some((part) => part.isMark));
+    assert.ok(!parts.some((part) => /[\u200b-\u200f\u202a-\u202e\u2066-\u2069]|\n{4}/.test(part.text)), "nothing of it is hidden");
+    assert.equal(unmarked(parts), JSON.parse(input).command);
+    if (description) assert.equal(unmarked(await partsOf(dock.locator("#dock-why"))), description);
+    await scrollToEnd(dock);
+  });
+}
+
+pageTest("a message and its answer are shown as they were written, with bidirectional characters and blank lines", async (user) => {
+  const page = await user.open();
+  const code = "safe \u202e;x fr- mr\u202c # \u2066cat\u2069\n\n\n\n\n\n  שלום (a) מ\n\tend";
+  const text = `first \u202eline\u202c\n\n\n\n\nשלום (a)\n\n\`\`\`\n${code}\n\`\`\``;
+  const turn = await sendMessage(page, text);
+  await waitForOutcome(turn);
+  for (const reload of [false, true]) {
+    if (reload) await page.reload();
+    await turn.locator(".answer pre").waitFor();
+    assert.equal(await turn.locator(".bubble").textContent(), text);
+    assert.equal(await turn.locator(".answer pre code").textContent(), code);
+    assert.deepEqual(await turn.locator(".answer .markdown > p").allTextContents(), ["first \u202eline\u202c", "שלום (a)"]);
+  }
+});
+
 pageTest("a form of an MCP server is answered in its formats, without the fields left out", async (user) => {
   const page = await user.open();
   const turn = await sendMessage(page, "ask form");
