@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde_json::Value;
 use switchboard_core::{
     agent::{AgentCommand, AgentEvent},
     ids::{RequestId, TurnId},
@@ -76,14 +77,17 @@ impl Decoded {
         }
     }
 
+    /// Adds a notice. `text` is for people; the caller has removed control characters from what the agent wrote of it,
+    /// and bounded its length.
+    pub fn notice(&mut self, level: NoticeLevel, code: &str, text: impl Into<String>, data: Option<Value>) {
+        self.events.push(AgentEvent::Notice { level, code: code.into(), text: text.into(), data });
+    }
+
     /// Adds a notice that a line of this many bytes was skipped.
     pub fn skipped(&mut self, bytes: u64) {
-        self.events.push(AgentEvent::Notice {
-            level: NoticeLevel::Warning,
-            code: "other".into(),
-            text: format!("The agent wrote a line of {}, which is too long and was left out.", length(bytes)),
-            data: None,
-        });
+        let text =
+            format!("The agent wrote a line of {}, which is too long and was left out.", length(bytes));
+        self.notice(NoticeLevel::Warning, "other", text, None);
     }
 
     /// Ends the prompt's turn, without a usage and a cost.

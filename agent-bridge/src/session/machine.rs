@@ -189,7 +189,7 @@ impl Session {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let backoff = self.config.backoff.not_before().filter(|_| self.waiting.is_some());
         let start = self.began.map(|began| began + self.config.start);
-        let resume = self.resuming.map(|(_, heard)| heard + self.config.resume);
+        let resume = self.resuming.map(|(_, since)| since + self.config.resume);
         let closed = self.closed.map(|closed| closed + self.config.closed_output);
         let due = [backoff, start, resume, closed, self.idle_at].into_iter().flatten();
         due.filter(|due| self.reviewed.is_none_or(|reviewed| *due > reviewed)).min()
@@ -259,7 +259,7 @@ impl Session {
         }
         let silent = self.resuming.filter(|(position, _)| *position == state.position);
         let late =
-            over(self.began, self.config.start) || over(silent.map(|(_, heard)| heard), self.config.resume);
+            over(self.began, self.config.start) || over(silent.map(|(_, since)| since), self.config.resume);
         (state.running && !state.ready && late).then_some(EndReason::NotReady)
     }
 

@@ -81,7 +81,7 @@ impl ClaudeCodec {
             }
             "user" => self.replayed(line, out),
             "system" => self.system(text, line, out),
-            "rate_limit_event" | "conversation_reset" => self.said_beside(&line.kind, text, out),
+            "rate_limit_event" | "conversation_reset" => self.notice_line(&line.kind, text, out),
             "result" => self.turn_result(&serde_json::from_str(text).unwrap_or_default(), None, out),
             "control_request" => self.control_request(position, nth, line, out),
             "control_cancel_request" => self.withdrawn(line.request_id.as_deref().unwrap_or_default(), out),
@@ -104,14 +104,14 @@ impl ClaudeCodec {
                 // The agent gave up a message that it did not stop, and asks the model again.
                 self.finish_message(MessageEnd::Restarted, out);
                 let id = event.message.map(|message| message.id).unwrap_or_default();
-                self.state.message = Some(OpenMessage::new(&id));
+                self.state.output.message = Some(OpenMessage::new(&id));
                 out.alive();
             }
             "content_block_start" => {
                 let Some(block) = event.content_block else { return };
                 let tool = block.id.as_deref().zip(block.name.as_deref());
                 let stream = format!("{}{position}", self.state.prefix).into();
-                let message = self.state.message.get_or_insert_default();
+                let message = self.state.output.message.get_or_insert_default();
                 let cites = block.citations.is_some();
                 message.open(Opened { index, kind: &block.kind, tool, stream, cites }, &mut out.events);
                 self.server_result(parent, &block, out);
@@ -124,10 +124,10 @@ impl ClaudeCodec {
             }
             "content_block_delta" => self.delta(index, &event.delta.unwrap_or_default(), out),
             "content_block_stop" => {
-                let message = self.state.message.as_mut();
+                let message = self.state.output.message.as_mut();
                 let tool = message.and_then(|message| message.stop(index, &mut out.events));
                 if let Some(tool) = tool {
-                    let message = self.state.message.as_ref().map(|message| message.id.clone());
+                    let message = self.state.output.message.as_ref().map(|message| message.id.clone());
                     let place = UsedIn { parent, message: message.as_deref().unwrap_or_default() };
                     self.tool_started(place, &tool.id, &tool.name, tool.input, out);
                 }
@@ -136,7 +136,7 @@ impl ClaudeCodec {
                 let abandoned = line.abandoned_blocks;
                 let abandoned =
                     abandoned.and_then(|raw| serde_json::from_str::<Abandoned<'_>>(raw.get()).ok());
-                let ours = self.state.message.as_ref().map(|message| message.id.as_str());
+                let ours = self.state.output.message.as_ref().map(|message| message.id.as_str());
                 let abandoned = abandoned.filter(|abandoned| {
                     abandoned.api_message_id.is_none() || abandoned.api_message_id.as_deref() == ours
                 });
@@ -151,16 +151,16 @@ impl ClaudeCodec {
 
     /// Handles a piece that may begin or end with half a character.
     fn halved(&mut self, piece: &HalvedPiece<'_>, out: &mut Decoded) {
-        let before = self.state.message.as_mut().and_then(|message| message.half(piece.index)?.take());
+        let before = self.state.output.message.as_mut().and_then(|message| message.half(piece.index)?.take());
         let (delta, left) = piece.joined(before);
         self.delta(piece.index, &delta, out);
-        if let Some(half) = self.state.message.as_mut().and_then(|message| message.half(piece.index)) {
+        if let Some(half) = self.state.output.message.as_mut().and_then(|message| message.half(piece.index)) {
             *half = left;
         }
     }
 
     fn delta(&mut self, index: u64, delta: &Delta<'_>, out: &mut Decoded) {
-        let Some(message) = &mut self.state.message else { return out.alive() };
+        let Some(message) = &mut self.state.output.message else { return out.alive() };
         if let Some(citation) = delta.citation {
             message.cite(index, citation.get());
         }
@@ -169,7 +169,7 @@ impl ClaudeCodec {
         }
         if !delta.text.is_empty() {
             if let Some(stream) = message.piece(index, false, &delta.text) {
-                self.state.spoke = true;
+                self.state.output.spoke = true;
                 out.events.push(AgentEvent::Text { stream, text: delta.text.as_ref().into() });
             }
         } else if !delta.thinking.is_empty() {
@@ -184,8 +184,8 @@ impl ClaudeCodec {
 
     /// Ends the streaming message, if there is one.
     pub(super) fn finish_message(&mut self, end: MessageEnd, out: &mut Decoded) {
-        if let Some(message) = self.state.message.take() {
-            self.state.unconfirmed.extend(message.unconfirmed(end));
+        if let Some(message) = self.state.output.message.take() {
+            self.state.output.unconfirmed.extend(message.unconfirmed(end));
             message.finish(end, &mut out.events);
         }
     }
@@ -197,14 +197,14 @@ impl ClaudeCodec {
         let synthetic = message.model.as_deref() == Some("<synthetic>");
         for block in records::blocks(message.content) {
             match &*block.kind {
-                "text" if synthetic => self.state.synthetic = block.text.map(Cow::into_owned),
+                "text" if synthetic => self.state.output.synthetic = block.text.map(Cow::into_owned),
                 "text" => {
                     self.whole_text(id, block.text.as_deref().unwrap_or_default(), block.citations, out)
                 }
                 "thinking" => self.whole_thinking(id, block.thinking.as_deref().unwrap_or_default(), out),
                 "tool_use" | "server_tool_use" | "mcp_tool_use" => {
                     let (Some(tool), Some(name)) = (block.id, block.name) else { continue };
-                    if let Some(message) = &mut self.state.message {
+                    if let Some(message) = &mut self.state.output.message {
                         message.confirm_tool(&tool);
                     }
                     let input = block.input.map(|input| records::value(input.get())).unwrap_or_default();
@@ -233,20 +233,22 @@ impl ClaudeCodec {
     fn whole_text(&mut self, id: &str, text: &str, citations: Option<&RawValue>, out: &mut Decoded) {
         // Some agents give the whole message another id than its stream, or send the whole message only after its
         // stream has ended.
-        let streams = self.state.message.as_mut().filter(|message| message.id == id || message.streams(text));
+        let streams =
+            self.state.output.message.as_mut().filter(|message| message.id == id || message.streams(text));
         let streamed =
             streams.is_some_and(|message| message.confirm(text, citations, false, &mut out.events));
-        let earlier = self.state.unconfirmed.iter().position(|streamed| *streamed == Streamed::of(text));
+        let earlier =
+            self.state.output.unconfirmed.iter().position(|streamed| *streamed == Streamed::of(text));
         if let (false, Some(at)) = (streamed, earlier) {
-            self.state.unconfirmed.remove(at);
+            self.state.output.unconfirmed.remove(at);
         } else if !streamed && !text.is_empty() {
             out.events.push(AgentEvent::Message { text: text.into() });
         }
-        self.state.spoke |= !text.is_empty();
+        self.state.output.spoke |= !text.is_empty();
     }
 
     fn whole_thinking(&mut self, id: &str, text: &str, out: &mut Decoded) {
-        let streams = self.state.message.as_mut().filter(|message| message.id == id);
+        let streams = self.state.output.message.as_mut().filter(|message| message.id == id);
         if !streams.is_some_and(|message| message.confirm(text, None, true, &mut out.events)) {
             // Thinking that was not streamed is not published.
             out.alive();
@@ -268,7 +270,7 @@ impl ClaudeCodec {
             }
             "status" => {
                 self.interrupt_again(out);
-                self.said_beside("status", text, out);
+                self.notice_line("status", text, out);
             }
             "api_retry" => {
                 let retry: ApiRetry = serde_json::from_str(text).unwrap_or_default();
@@ -278,10 +280,10 @@ impl ClaudeCodec {
                 if self.state.turn.is_none() {
                     self.state.cause.get_or_insert(TurnReason::Hook);
                 }
-                self.said_beside(hook, text, out);
+                self.notice_line(hook, text, out);
             }
             _ if self.task_line(text, line, out) => {}
-            other => self.said_beside(other, text, out),
+            other => self.notice_line(other, text, out),
         }
     }
 

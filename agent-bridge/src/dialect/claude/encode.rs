@@ -68,7 +68,8 @@ impl ClaudeCodec {
         self.state.cancel = Cancel::None;
         if self.state.agent_turn.is_none() {
             // What the agent said after its last turn is no answer to this prompt.
-            (self.state.spoke, self.state.worked, self.state.synthetic) = (false, false, None);
+            let output = &mut self.state.output;
+            (output.spoke, output.worked, output.synthetic) = (false, false, None);
         }
     }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use switchboard_core::{agent::AgentEvent, wire::NoticeLevel};
+use switchboard_core::wire::NoticeLevel;
 
 use super::{
     blocks::Streamed,
@@ -34,7 +34,7 @@ pub(super) const SIGN_IN: &str =
 /// A line that says something beside the answer.
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Said<'a> {
+struct NoticeLine<'a> {
     #[serde(borrow, deserialize_with = "lenient")]
     content: Option<Cow<'a, str>>,
     #[serde(borrow, deserialize_with = "lenient")]
@@ -102,8 +102,8 @@ struct Decision<'a> {
 
 impl ClaudeCodec {
     /// Handles a line of type `system` with the subtype `kind`, or a line of the type `kind`.
-    pub(super) fn said_beside(&mut self, kind: &str, text: &str, out: &mut Decoded) {
-        let said: Said<'_> = serde_json::from_str(text).unwrap_or_default();
+    pub(super) fn notice_line(&mut self, kind: &str, text: &str, out: &mut Decoded) {
+        let said: NoticeLine<'_> = serde_json::from_str(text).unwrap_or_default();
         match kind {
             "status" => self.status(&said, out),
             "compact_boundary" => self.compacted(said.compact_metadata, out),
@@ -117,21 +117,21 @@ impl ClaudeCodec {
         out.alive();
     }
 
-    fn status(&mut self, said: &Said<'_>, out: &mut Decoded) {
+    fn status(&mut self, said: &NoticeLine<'_>, out: &mut Decoded) {
         let compaction = &mut self.state.sent_notices.compaction;
         if said.status.as_deref() == Some("compacting") && *compaction != Compaction::Running {
             *compaction = Compaction::Running;
             let text = "The agent summarises the conversation so far, to have room.";
-            notice(out, NoticeLevel::Info, "compacting", text.into(), None);
+            out.notice(NoticeLevel::Info, "compacting", text, None);
         }
         match said.compact_result.as_deref() {
             None => {}
             Some("success") => self.compacted(None, out),
             Some(_) => {
                 *compaction = Compaction::Done;
-                let why = said.compact_error.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+                let why = reason(said.compact_error.as_deref());
                 let text = format!("The agent could not summarise the conversation{why}");
-                notice(out, NoticeLevel::Warning, "compaction_failed", text, None);
+                out.notice(NoticeLevel::Warning, "compaction_failed", text, None);
             }
         }
     }
@@ -149,15 +149,15 @@ impl ClaudeCodec {
             ])
         });
         let text = "The conversation so far was summarised.";
-        notice(out, NoticeLevel::Info, "compacted", text.into(), data);
+        out.notice(NoticeLevel::Info, "compacted", text, data);
     }
 
     /// Handles the end of a conversation. The line names the next one, but only the next `init` line has the session
     /// with which it can be resumed.
     fn reset(&mut self, out: &mut Decoded) {
-        self.state.spoke = true;
+        self.state.output.spoke = true;
         let text = "The agent has forgotten the conversation so far, as it was told to.";
-        notice(out, NoticeLevel::Info, "context_cleared", text.into(), None);
+        out.notice(NoticeLevel::Info, "context_cleared", text, None);
     }
 
     fn usage_limit(&mut self, limit: UsageLimit<'_>, out: &mut Decoded) {
@@ -199,7 +199,7 @@ impl ClaudeCodec {
             details["utilization"] = json!(used);
         }
         let text = format!("The agent's account {sentence} its {which}.{until}");
-        notice(out, level, "usage_limit", text, Some(details));
+        out.notice(level, "usage_limit", text, Some(details));
     }
 
     /// Handles a `user` line that repeats what the agent was given. The output of a command may be only there.
@@ -232,9 +232,8 @@ impl ClaudeCodec {
             if outputs.len() < OUTPUTS {
                 outputs.push((replayed, this));
             }
-            self.state.spoke = true;
-            let (code, data) = ("command_output".into(), None);
-            out.events.push(AgentEvent::Notice { level, code, text: output, data });
+            self.state.output.spoke = true;
+            out.notice(level, "command_output", output, None);
         }
     }
 
@@ -266,11 +265,11 @@ impl ClaudeCodec {
         let text = format!("{by} denied a use of {tool}.");
         let source = source.map(|source| line(source, 64).into());
         let data = data([("call_id", Some(call_id.into())), ("source", source), ("tool", Some(tool.into()))]);
-        notice(out, NoticeLevel::Info, "permission_denied", text, Some(data));
+        out.notice(NoticeLevel::Info, "permission_denied", text, Some(data));
     }
 
     /// Sends notices of what a result says beside the outcome: denials that no earlier line reported, and that a person must sign in.
-    pub(super) fn said_at_the_end(&mut self, result: &TurnResult, out: &mut Decoded) {
+    pub(super) fn notices_of_result(&mut self, result: &TurnResult, out: &mut Decoded) {
         let aborted = result.terminal_reason.as_deref().is_some_and(|reason| reason.starts_with("aborted"));
         let denials = result.permission_denials.as_deref().unwrap_or_default();
         if !aborted && self.state.cancel == Cancel::None {
@@ -283,7 +282,7 @@ impl ClaudeCodec {
         sent.outputs.clear();
         sent.compaction = Compaction::None;
         if needs_sign_in(result) {
-            notice(out, NoticeLevel::Error, "sign_in", SIGN_IN.into(), None);
+            out.notice(NoticeLevel::Error, "sign_in", SIGN_IN, None);
         }
     }
 }
@@ -296,7 +295,7 @@ pub(super) fn needs_sign_in(result: &TurnResult) -> bool {
     failed && texts.any(|text| text.starts_with("Not logged in") || text.contains("Please run /login"))
 }
 
-fn informational(said: &Said<'_>, out: &mut Decoded) {
+fn informational(said: &NoticeLine<'_>, out: &mut Decoded) {
     let text = line(said.content.as_deref().unwrap_or_default(), NOTICE_BYTES);
     if text.is_empty() {
         return;
@@ -306,20 +305,19 @@ fn informational(said: &Said<'_>, out: &mut Decoded) {
         Some("error") => NoticeLevel::Error,
         _ => NoticeLevel::Info,
     };
-    notice(out, level, "hook", text, None);
+    out.notice(level, "hook", text, None);
 }
 
-fn failed_hook(said: &Said<'_>, out: &mut Decoded) {
+fn failed_hook(said: &NoticeLine<'_>, out: &mut Decoded) {
     let name = line(said.hook_name.as_deref().unwrap_or_default(), 128);
-    let why = said.stderr.as_deref().filter(|why| !why.trim().is_empty());
-    let why = why.map(|why| format!(": {why}")).unwrap_or_default();
-    notice(out, NoticeLevel::Warning, "hook", format!("The agent's hook {name} failed{why}"), None);
+    let why = reason(said.stderr.as_deref());
+    out.notice(NoticeLevel::Warning, "hook", format!("The agent's hook {name} failed{why}"), None);
 }
 
-/// Sends a notice with a text of one line.
-fn notice(out: &mut Decoded, level: NoticeLevel, code: &str, text: String, data: Option<Value>) {
-    let text = line(&text, NOTICE_BYTES);
-    out.events.push(AgentEvent::Notice { level, code: code.into(), text, data });
+/// What the agent gives as the reason, as the end of a sentence. Empty if it gives none.
+fn reason(why: Option<&str>) -> String {
+    let why = why.map(|why| line(why, NOTICE_BYTES)).filter(|why| !why.is_empty());
+    why.map(|why| format!(": {why}")).unwrap_or_default()
 }
 
 /// The details that are known.

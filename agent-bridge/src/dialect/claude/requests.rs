@@ -162,8 +162,7 @@ impl ClaudeCodec {
         } else {
             out.replies.push(refusal(agent_id, error));
         }
-        let (level, code) = (NoticeLevel::Warning, "request_refused".into());
-        out.events.push(AgentEvent::Notice { level, code, text: said.into(), data: None });
+        out.notice(NoticeLevel::Warning, "request_refused", said, None);
     }
 
     /// Bytes of input of all open questions. Only this codec stores them.

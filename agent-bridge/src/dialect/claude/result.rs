@@ -34,7 +34,7 @@ impl ClaudeCodec {
             return out.alive();
         }
         self.finish_message(MessageEnd::Stands, out);
-        self.said_at_the_end(result, out);
+        self.notices_of_result(result, out);
         let cost = self.cost(result);
         let ends = self.ends(result);
         if !ends.agent && !ends.prompt {
@@ -49,10 +49,10 @@ impl ClaudeCodec {
             (outcome, failure) = match lost {
                 _ if cancelled => (Outcome::Cancelled, None),
                 Some(bytes) => (Outcome::Failed, Some(answer_too_long(bytes))),
-                None => self.wordless(result, ends.prompt, out),
+                None => self.outcome_without_text(result, ends.prompt, out),
             };
         }
-        self.settle(out);
+        self.close_turn(out);
         let ending = TurnEnding { outcome, error: failure, usage: usage(result), cost };
         match ends {
             Ends { agent: true, prompt: false } => {
@@ -71,26 +71,24 @@ impl ClaudeCodec {
 
     /// Handles a result that ends no turn. What it says beyond the turns is sent as a notice, once.
     fn result_of_no_turn(&mut self, result: &TurnResult, lost: Option<u64>, out: &mut Decoded) {
-        let said = result.result.as_deref().filter(|text| !text.is_empty() && !self.state.spoke);
+        let said = result.result.as_deref().filter(|text| !text.is_empty() && !self.state.output.spoke);
         if let Some(text) = said {
-            let (level, code) = (NoticeLevel::Info, "last_words".into());
-            let text = lines(text, NOTICE_BYTES);
-            out.events.push(AgentEvent::Notice { level, code, text, data: None });
+            out.notice(NoticeLevel::Info, "last_words", lines(text, NOTICE_BYTES), None);
         }
-        if let Some(bytes) = lost.filter(|_| !self.state.spoke) {
+        if let Some(bytes) = lost.filter(|_| !self.state.output.spoke) {
             out.skipped(bytes);
         }
-        self.state.spoke = false;
+        self.state.output.spoke = false;
         self.passed_by(out);
         out.alive();
     }
 
     /// Sends the text of a turn that had no other text. Returns whether the turn had any.
     fn last_words(&mut self, result: &TurnResult, out: &mut Decoded) -> bool {
-        if self.state.spoke {
+        if self.state.output.spoke {
             return true;
         }
-        let synthetic = self.state.synthetic.take();
+        let synthetic = self.state.output.synthetic.take();
         let text = result.result.clone().filter(|text| !text.is_empty()).or(synthetic);
         let text = text.filter(|text| !text.is_empty());
         let any = text.is_some();
@@ -98,14 +96,17 @@ impl ClaudeCodec {
         any
     }
 
-    /// Says that a turn ended without a word: as an error if a prompt has no answer and the agent did nothing, otherwise
-    /// with a notice.
-    fn wordless(&self, result: &TurnResult, prompt: bool, out: &mut Decoded) -> (Outcome, Option<TurnError>) {
+    /// The outcome of a turn that had no text: a failure if a prompt has no answer and the agent used no tool, otherwise
+    /// the turn is complete, and a notice says that it had no text.
+    fn outcome_without_text(
+        &self,
+        result: &TurnResult,
+        prompt: bool,
+        out: &mut Decoded,
+    ) -> (Outcome, Option<TurnError>) {
         let is_command = result.num_turns == Some(0);
-        if !prompt || self.state.worked || is_command {
-            let (level, code) = (NoticeLevel::Info, "other".into());
-            let text = "The agent ended its turn without a word.".into();
-            out.events.push(AgentEvent::Notice { level, code, text, data: None });
+        if !prompt || self.state.output.worked || is_command {
+            out.notice(NoticeLevel::Info, "other", "The agent ended its turn without a word.", None);
             return (Outcome::Completed, None);
         }
         let detail = match result.stop_reason.as_deref() {

@@ -38,21 +38,16 @@ pub(super) struct State {
     pub(super) model: Option<String>,
     /// `total_cost_usd` of the last result; unknown at first if a session is resumed.
     pub(super) total_usd: Option<f64>,
-    pub(super) message: Option<OpenMessage>,
-    /// Texts of this turn that were streamed to their end and have not been repeated as a whole by an `assistant` line.
-    pub(super) unconfirmed: Vec<Streamed>,
+    /// What the agent itself says. While a line of a subagent is handled, what that subagent says.
+    #[serde(flatten)]
+    pub(super) output: Output,
     /// Running tool uses, see [`UsedIn::key`](super::tools::UsedIn).
     pub(super) tools: BTreeMap<String, Tool>,
-    /// What subagents are saying, by the tool uses that run them.
-    pub(super) voices: BTreeMap<String, Voice>,
+    /// What subagents say, by the tool uses that run them.
+    #[serde(alias = "voices")]
+    pub(super) subagents: BTreeMap<String, Output>,
     /// Open requests by their request id, see [`Self::request_id`].
     pub(super) pending: BTreeMap<String, Pending>,
-    /// Text by the agent program rather than the model; sent only if the turn ends without other text.
-    pub(super) synthetic: Option<String>,
-    /// Whether this turn had any text.
-    pub(super) spoke: bool,
-    /// Whether a tool was used in this turn.
-    pub(super) worked: bool,
     pub(super) turn: Option<Prompted>,
     /// The progress of the cancellation of the prompt's turn.
     pub(super) cancel: Cancel,
@@ -71,14 +66,19 @@ pub(super) struct State {
     pub(super) ended_tasks: BTreeSet<String>,
 }
 
-/// What a subagent is saying; see the members of [`State`] with the same names.
+/// What the agent or a subagent says in a turn.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Voice {
+pub(super) struct Output {
+    /// The message that is being streamed.
     pub(super) message: Option<OpenMessage>,
+    /// Texts that were streamed to their end and have not been repeated as a whole by an `assistant` line.
     pub(super) unconfirmed: Vec<Streamed>,
+    /// Text by the agent program rather than the model; sent only if the turn ends without other text.
     pub(super) synthetic: Option<String>,
+    /// Whether there was any text.
     pub(super) spoke: bool,
+    /// Whether a tool was used.
     pub(super) worked: bool,
 }
 

@@ -6,7 +6,7 @@ use super::{
     below::put_below,
     blocks::MessageEnd,
     records::Line,
-    state::{ClaudeCodec, Voice},
+    state::{ClaudeCodec, Output},
     tools::UsedIn,
 };
 use crate::{dialect::Decoded, limits::SUBAGENTS};
@@ -22,40 +22,33 @@ impl ClaudeCodec {
         out: &mut Decoded,
         handle: impl FnOnce(&mut Self, &mut Decoded),
     ) {
-        if !self.state.voices.contains_key(parent) && self.state.voices.len() >= SUBAGENTS {
+        let others = &mut self.state.subagents;
+        if !others.contains_key(parent) && others.len() >= SUBAGENTS {
             return out.alive();
         }
         let from = out.events.len();
-        let mut voice = self.state.voices.remove(parent).unwrap_or_default();
-        self.exchange(&mut voice);
+        let (key, mut output) =
+            others.remove_entry(parent).unwrap_or_else(|| (parent.into(), Output::default()));
+        mem::swap(&mut self.state.output, &mut output);
         handle(self, out);
-        self.exchange(&mut voice);
-        if voice.message.is_some() || !voice.unconfirmed.is_empty() {
-            self.state.voices.insert(parent.into(), voice);
+        mem::swap(&mut self.state.output, &mut output);
+        if output.message.is_some() || !output.unconfirmed.is_empty() {
+            self.state.subagents.insert(key, output);
         }
         put_below(Some(parent), from, out);
     }
 
-    /// Exchanges what the main agent has said with what a subagent has said.
-    fn exchange(&mut self, voice: &mut Voice) {
-        mem::swap(&mut self.state.message, &mut voice.message);
-        mem::swap(&mut self.state.unconfirmed, &mut voice.unconfirmed);
-        mem::swap(&mut self.state.synthetic, &mut voice.synthetic);
-        mem::swap(&mut self.state.spoke, &mut voice.spoke);
-        mem::swap(&mut self.state.worked, &mut voice.worked);
-    }
-
-    /// Ends the streams of all subagents, because the turn ends: what they were saying comes as a whole later.
-    pub(super) fn voices_break_off(&mut self, out: &mut Decoded) {
-        for (parent, voice) in mem::take(&mut self.state.voices) {
-            end_streams(&parent, voice, MessageEnd::Restarted, out);
+    /// Ends the streams of all subagents, because the turn ends: each unfinished text comes as a whole later.
+    pub(super) fn end_subagent_streams(&mut self, out: &mut Decoded) {
+        for (parent, output) in mem::take(&mut self.state.subagents) {
+            end_streams(&parent, output, MessageEnd::Restarted, out);
         }
     }
 
     /// Handles the end of a subagent, which this tool use runs.
     pub(super) fn subagent_ended(&mut self, parent: &str, out: &mut Decoded) {
-        if let Some(voice) = self.state.voices.remove(parent) {
-            end_streams(parent, voice, MessageEnd::Stands, out);
+        if let Some(output) = self.state.subagents.remove(parent) {
+            end_streams(parent, output, MessageEnd::Stands, out);
         }
     }
 
@@ -99,9 +92,9 @@ impl ClaudeCodec {
     }
 }
 
-fn end_streams(parent: &str, voice: Voice, end: MessageEnd, out: &mut Decoded) {
+fn end_streams(parent: &str, output: Output, end: MessageEnd, out: &mut Decoded) {
     let from = out.events.len();
-    if let Some(message) = voice.message {
+    if let Some(message) = output.message {
         message.finish(end, &mut out.events);
     }
     put_below(Some(parent), from, out);

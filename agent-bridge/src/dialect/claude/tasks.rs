@@ -110,8 +110,7 @@ impl ClaudeCodec {
         let text = format!("Background work ended together with an earlier process of the agent{said}");
         let text = if text.ends_with('.') { text } else { text + "." };
         self.work_is_over(id);
-        let (level, code) = (NoticeLevel::Warning, "other".into());
-        out.events.push(AgentEvent::Notice { level, code, text, data: None });
+        out.notice(NoticeLevel::Warning, "other", text, None);
     }
 
     /// Adds what the agent says of its work.

@@ -56,7 +56,7 @@ impl ClaudeCodec {
         if is_repeat || self.state.tools.len() >= TOOLS {
             return;
         }
-        self.state.worked = true;
+        self.state.output.worked = true;
         let edit = Edit::of(name, &arguments);
         self.state.tools.insert(key, Tool { name: name.into(), edit, message: place.message.into() });
         out.events.push(AgentEvent::ToolStarted {

@@ -60,9 +60,9 @@ impl ClaudeCodec {
         }
     }
 
-    /// Whether the agent works on the prompt, and `holds` is true of it.
-    fn has_begun(&self, holds: impl FnOnce(&Prompted) -> bool) -> bool {
-        self.state.turn.as_ref().is_some_and(|turn| turn.phase == PromptPhase::Begun && holds(turn))
+    /// Whether the agent works on the prompt, and `condition` is true of it.
+    fn has_begun(&self, condition: impl FnOnce(&Prompted) -> bool) -> bool {
+        self.state.turn.as_ref().is_some_and(|turn| turn.phase == PromptPhase::Begun && condition(turn))
     }
 
     pub(super) fn lifecycle(&mut self, line: &Line<'_>, out: &mut Decoded) {
@@ -106,7 +106,7 @@ impl ClaudeCodec {
         if let Some(turn) = &self.state.agent_turn {
             let outcome = if turn.cancelled { Outcome::Cancelled } else { Outcome::Completed };
             self.finish_message(MessageEnd::Stands, out);
-            self.settle(out);
+            self.close_turn(out);
             self.agent_turn_ended(outcome.into(), out);
         }
     }
@@ -140,7 +140,7 @@ impl ClaudeCodec {
             .then(|| TurnError { code: "agent_error".into(), detail: detail.into() });
         if self.state.agent_turn.is_none() {
             self.finish_message(MessageEnd::Stands, out);
-            self.settle(out);
+            self.close_turn(out);
         }
         self.prompt_ended(TurnEnding { error, ..outcome.into() }, out);
     }
@@ -162,15 +162,15 @@ impl ClaudeCodec {
     /// Handles the agent's answer to an interrupt. A turn of subagents in the background has no result to wait for.
     pub(super) fn interrupted(&mut self, out: &mut Decoded) {
         if self.state.agent_turn.as_ref().is_some_and(|turn| turn.cancelled && !turn.main) {
-            self.settle(out);
+            self.close_turn(out);
             self.agent_turn_ended(Outcome::Cancelled.into(), out);
         }
     }
 
     /// Forgets what belongs to the turn that ends: the hub closes what is still open. Subagents in the background go on,
     /// but nobody can answer what they have asked, so it is denied.
-    pub(super) fn settle(&mut self, out: &mut Decoded) {
-        self.voices_break_off(out);
+    pub(super) fn close_turn(&mut self, out: &mut Decoded) {
+        self.end_subagent_streams(out);
         let uses = self.state.tools.keys().chain(self.state.ended_uses.keys());
         let parents = uses.filter_map(|key| key.split_once('\n').map(|(parent, _)| parent));
         let parents = parents.chain(self.state.pending.values().filter_map(|ask| ask.parent.as_deref()));
@@ -182,10 +182,10 @@ impl ClaudeCodec {
         let pending = mem::take(&mut self.state.pending).into_values();
         let waits = |ask: &Pending| ask.parent.as_ref().is_some_and(|parent| go_on.contains(parent));
         out.replies.extend(pending.filter(waits).filter_map(|ask| ask.denial_at_the_end()));
-        self.state.unconfirmed.clear();
-        self.state.synthetic = None;
-        self.state.spoke = false;
-        self.state.worked = false;
+        self.state.output.unconfirmed.clear();
+        self.state.output.synthetic = None;
+        self.state.output.spoke = false;
+        self.state.output.worked = false;
     }
 
     /// The turns that a result ends. A result names the prompts that it answers, or has an origin other than a prompt,

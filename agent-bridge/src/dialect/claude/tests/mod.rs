@@ -19,6 +19,7 @@ mod turns;
 
 use std::path::Path;
 
+use serde_json::json;
 use switchboard_core::{agent::AgentCommand, ids::TurnId};
 
 use self::render::render;
@@ -60,4 +61,12 @@ fn foreign_checkpoints_are_refused() {
     for checkpoint in ["", "{}", r#"{"version":2}"#, "[]"] {
         assert!(ClaudeCodec::restore(Path::new("/"), checkpoint).is_err(), "{checkpoint}");
     }
+}
+
+#[test]
+fn names_in_checkpoints_of_earlier_versions_are_known() {
+    let checkpoint = json!({"version": 1, "spoke": true, "voices": {"u1": {"worked": true}},
+        "told": {"decided": ["t1"]}});
+    let state = ClaudeCodec::restore(Path::new("/"), &checkpoint.to_string()).unwrap().state;
+    assert!(state.output.spoke && state.subagents["u1"].worked && state.sent_notices.decided.contains("t1"));
 }

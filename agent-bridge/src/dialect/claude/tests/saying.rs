@@ -251,7 +251,7 @@ fn a_cleared_context_has_a_new_session() {
 }
 
 #[test]
-fn hooks_are_heard() {
+fn messages_and_failures_of_hooks_are_notices() {
     let text = "UserPromptSubmit says: a\nmessage\u{7}";
     assert_eq!(
         said(&[
