@@ -3,10 +3,9 @@
 use std::mem;
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use switchboard_core::agent::AgentEvent;
 
-use super::records::{lenient, lenient_text};
+use super::records::{ToolReport, lenient_text, parse};
 use crate::dialect::Decoded;
 
 /// How the agent's instructions to itself begin, in the result of a tool use that runs a subagent.
@@ -14,16 +13,7 @@ const LAUNCHED: &str = "Async agent launched successfully.";
 const HAND_BACK: &str = "[Subagent hand-back]";
 const REPORT_FOLLOWS: &str = "The report follows:\n";
 
-/// The agent's report on a tool use that runs a subagent.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Report {
-    #[serde(deserialize_with = "lenient_text")]
-    status: String,
-    #[serde(deserialize_with = "lenient")]
-    content: Option<Vec<ReportPart>>,
-}
-
+/// A part of what a subagent reports.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct ReportPart {
@@ -60,14 +50,13 @@ fn is_of_subagent(event: &AgentEvent) -> bool {
 }
 
 /// What a subagent reported, without the agent's instructions to itself around it. `text` is the result of the tool use
-/// that runs the subagent, `report` the agent's report on it. `None` if the result is not of that kind.
-pub(super) fn handed_back(text: &str, report: Option<&RawValue>) -> Option<String> {
-    let report: Report = report.and_then(|json| serde_json::from_str(json.get()).ok()).unwrap_or_default();
-    if report.status == "async_launched" || text.starts_with(LAUNCHED) {
+/// that runs the subagent, `report` the agent's own report on it. `None` if the result is not of that kind.
+pub(super) fn handed_back(text: &str, report: Option<&ToolReport<'_>>) -> Option<String> {
+    if report.is_some_and(|report| report.status == "async_launched") || text.starts_with(LAUNCHED) {
         return Some("The subagent works in the background.".into());
     }
     let (_, framed) = text.split_once(HAND_BACK)?;
-    if let Some(parts) = report.content {
+    if let Some(parts) = report.and_then(|report| parse::<Vec<ReportPart>>(report.content)) {
         let parts = parts.into_iter().map(|part| part.text);
         let said: Vec<String> =
             parts.filter(|text| !text.starts_with("<tools-used-before-summary>")).collect();

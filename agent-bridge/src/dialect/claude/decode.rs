@@ -12,7 +12,6 @@ use super::{
     piece::piece,
     records::{self, Abandoned, ApiRetry, Block, ControlResponse, Delta, Line, Message, StreamEvent, parse},
     state::{Cancel, ClaudeCodec, PromptPhase, Prompted, changed},
-    subagents,
     tools::UsedIn,
 };
 use crate::dialect::Decoded;
@@ -55,7 +54,7 @@ impl ClaudeCodec {
     /// Handles the `nth` object of the line at `position`.
     pub(super) fn line(&mut self, position: u64, nth: usize, text: &str, line: &Line<'_>, out: &mut Decoded) {
         self.listed_work_begins(line.subtype.as_deref(), out);
-        let parent = subagents::parent(line);
+        let parent = line.subagent();
         if matches!(&*line.kind, "stream_event" | "assistant" | "control_request") {
             self.at_work(parent.is_none(), out);
         }
@@ -69,17 +68,8 @@ impl ClaudeCodec {
         match &*line.kind {
             "stream_event" => self.stream_event(position, line, out),
             "assistant" => self.assistant(line, out),
-            "user" if line.is_replay != Some(true) => {
-                if let Some(origin) = &line.origin {
-                    self.caused_by(&origin.kind);
-                    let message = parse::<Message<'_>>(line.message);
-                    for block in message.into_iter().flat_map(|message| records::blocks(message.content)) {
-                        self.task_notification_text(block.text.as_deref().unwrap_or_default(), out);
-                    }
-                }
-                self.user(line, out);
-            }
-            "user" => self.replayed(line, out),
+            "user" if line.is_replay == Some(true) => self.replayed(line, out),
+            "user" => self.user(line, out),
             "system" => self.system(text, line, out),
             "rate_limit_event" | "conversation_reset" => self.notice_line(&line.kind, text, out),
             "result" => self.turn_result(&serde_json::from_str(text).unwrap_or_default(), None, out),
@@ -92,8 +82,7 @@ impl ClaudeCodec {
     }
 
     fn stream_event(&mut self, position: u64, line: &Line<'_>, out: &mut Decoded) {
-        let event = line.event.and_then(|event| serde_json::from_str::<StreamEvent<'_>>(event.get()).ok());
-        let Some(event) = event else { return out.alive() };
+        let Some(event) = parse::<StreamEvent<'_>>(line.event) else { return out.alive() };
         let parent = line.parent_tool_use_id.as_deref();
         let index = event.index.unwrap_or_default();
         match &*event.kind {
@@ -133,11 +122,8 @@ impl ClaudeCodec {
                 }
             }
             "message_stop" => {
-                let abandoned = line.abandoned_blocks;
-                let abandoned =
-                    abandoned.and_then(|raw| serde_json::from_str::<Abandoned<'_>>(raw.get()).ok());
                 let ours = self.state.output.message.as_ref().map(|message| message.id.as_str());
-                let abandoned = abandoned.filter(|abandoned| {
+                let abandoned = parse::<Abandoned<'_>>(line.abandoned_blocks).filter(|abandoned| {
                     abandoned.api_message_id.is_none() || abandoned.api_message_id.as_deref() == ours
                 });
                 let end = abandoned.map_or(MessageEnd::Stands, |abandoned| {

@@ -1,12 +1,15 @@
 //! The file changes that tool uses make.
 
-use std::{fmt::Write as _, path::Path};
+use std::{borrow::Cow, fmt::Write as _, path::Path};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use switchboard_core::wire::FileEdit;
 
-use super::diff::{Bounded, compare};
+use super::{
+    diff::{Bounded, compare},
+    records::{Hunk, ToolReport, parse},
+};
 use crate::dialect::sanitize::shown_path;
 
 /// A change to a file that the agent asked a tool to make.
@@ -24,25 +27,6 @@ struct Change {
     added: u64,
     deleted: u64,
     diff: Bounded,
-}
-
-/// The agent's report on the change.
-#[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase")]
-struct Outcome {
-    structured_patch: Vec<Hunk>,
-    original_file: Option<String>,
-    content: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Hunk {
-    old_start: u64,
-    old_lines: u64,
-    new_start: u64,
-    new_lines: u64,
-    lines: Vec<String>,
 }
 
 impl Edit {
@@ -80,19 +64,16 @@ impl Edit {
         Some(Self { path: text(arguments, path), asked })
     }
 
-    /// The change as clients see it. `outcome` is the agent's report on it, as JSON.
-    pub(super) fn done(self, workspace: &Path, call_id: &str, tool: &str, outcome: Option<&str>) -> FileEdit {
+    /// The change as clients see it, according to the agent's report on it, if there is one.
+    pub(super) fn done(
+        self,
+        workspace: &Path,
+        call_id: &str,
+        tool: &str,
+        report: Option<&ToolReport<'_>>,
+    ) -> FileEdit {
         let path = shown_path(workspace, &self.path);
-        let outcome: Outcome = outcome.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
-        let Change { added, deleted, diff } = match (&outcome.original_file, &outcome.content) {
-            _ if !outcome.structured_patch.is_empty() => patched(&outcome.structured_patch),
-            (Some(before), Some(after)) => {
-                let mut change = Change::default();
-                change.add_difference(before, after);
-                change
-            }
-            _ => self.asked,
-        };
+        let Change { added, deleted, diff } = report.and_then(reported).unwrap_or(self.asked);
         let shown = (!diff.text.is_empty()).then(|| format!("--- {path}\n+++ {path}\n{}", diff.text));
         FileEdit {
             call_id: call_id.into(),
@@ -106,12 +87,23 @@ impl Edit {
     }
 }
 
-fn patched(hunks: &[Hunk]) -> Change {
+/// The change that the agent reports, if it reports one.
+fn reported(report: &ToolReport<'_>) -> Option<Change> {
+    if let Some(hunks) = report.structured_patch.as_deref().filter(|hunks| !hunks.is_empty()) {
+        return Some(patched(hunks));
+    }
+    let (before, after) = (report.original_file.as_deref()?, parse::<Cow<'_, str>>(report.content)?);
+    let mut change = Change::default();
+    change.add_difference(before, &after);
+    Some(change)
+}
+
+fn patched(hunks: &[Hunk<'_>]) -> Change {
     let mut change = Change::default();
     for hunk in hunks {
         let Hunk { old_start, old_lines, new_start, new_lines, lines } = hunk;
         let header = format!("@@ -{old_start},{old_lines} +{new_start},{new_lines} @@");
-        for line in std::iter::once(&header).chain(lines) {
+        for line in std::iter::once(&*header).chain(lines.iter().map(|line| &**line)) {
             change.added += u64::from(line.starts_with('+'));
             change.deleted += u64::from(line.starts_with('-'));
             // A full text refuses the rest; the lines are still counted.

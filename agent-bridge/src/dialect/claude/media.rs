@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use switchboard_core::wire::{Source, ToolMedia};
 
 use super::{
-    records::{lenient, lenient_text},
+    records::{ToolReport, lenient, lenient_text, parse},
     sources::Sources,
 };
 use crate::dialect::sanitize::length;
@@ -64,28 +64,9 @@ struct ServerResult {
     stderr: Option<String>,
 }
 
-/// The agent's report on a file that it read as a medium.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Report {
-    #[serde(rename = "type", deserialize_with = "lenient_text")]
-    kind: String,
-    #[serde(deserialize_with = "lenient")]
-    file: Option<File>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase")]
-struct File {
-    #[serde(rename = "type", deserialize_with = "lenient")]
-    media_type: Option<String>,
-    #[serde(deserialize_with = "lenient")]
-    original_size: Option<u64>,
-}
-
 impl Content {
     /// Reads the `content` of a result and, where the line has one, the agent's report on the result.
-    pub(super) fn read(content: Option<&RawValue>, report: Option<&RawValue>) -> Self {
+    pub(super) fn read(content: Option<&RawValue>, report: Option<&ToolReport<'_>>) -> Self {
         let mut read = Self::default();
         let mut sources = Sources::default();
         let json = content.map(RawValue::get).unwrap_or_default();
@@ -99,7 +80,7 @@ impl Content {
             read.text = json.into();
         }
         if let Some(report) = report {
-            sources.search_in(report);
+            sources.add_results(report.results.as_deref().unwrap_or_default());
             if read.media.is_empty() {
                 read.media.extend(reported(report));
             }
@@ -125,8 +106,8 @@ impl Content {
     /// The content of a result that is too long to be kept: its line has `bytes` bytes, and `content` is what is known of
     /// it.
     pub(super) fn too_long(content: Option<&RawValue>, bytes: u64) -> Self {
-        let parts = content.and_then(|content| serde_json::from_str::<Vec<Part<'_>>>(content.get()).ok());
-        let medium = parts.into_iter().flatten().find_map(|part| {
+        let parts = parse::<Vec<Part<'_>>>(content).unwrap_or_default();
+        let medium = parts.into_iter().find_map(|part| {
             let (_, unnamed) = medium(&part.kind)?;
             let named = part.source.and_then(|source| source.media_type).or(part.mime_type);
             let media_type = named.as_deref().unwrap_or(unnamed).into();
@@ -144,9 +125,11 @@ impl Content {
         if let Some(text) = text {
             return text;
         }
-        sources.add_json(json);
+        let Some((name, unnamed)) = medium(&kind) else {
+            sources.add_json(json);
+            return "[other content]".into();
+        };
         let Medium { media_type, data } = source.unwrap_or(Medium { media_type: mime_type, data });
-        let Some((name, unnamed)) = medium(&kind) else { return "[other content]".into() };
         if let Some(data) = data
             && self.media.len() < MEDIA
         {
@@ -168,15 +151,14 @@ fn medium(kind: &str) -> Option<(&'static str, &'static str)> {
 }
 
 /// The medium that the agent read, by its report.
-fn reported(report: &RawValue) -> Option<ToolMedia> {
-    let Report { kind, file } = serde_json::from_str(report.get()).ok()?;
-    let File { media_type, original_size } = file?;
-    let media_type = match &*kind {
-        "pdf" => "application/pdf".into(),
-        "image" => media_type?,
+fn reported(report: &ToolReport<'_>) -> Option<ToolMedia> {
+    let file = report.file.as_ref()?;
+    let media_type = match &*report.kind {
+        "pdf" => "application/pdf",
+        "image" => file.media_type.as_deref()?,
         _ => return None,
     };
-    Some(ToolMedia { media_type, bytes: original_size? })
+    Some(ToolMedia { media_type: media_type.into(), bytes: file.original_size? })
 }
 
 /// The number of bytes that a base64 text stands for.

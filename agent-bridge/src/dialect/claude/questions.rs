@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value, json};
 use switchboard_core::wire::{QuestionItem, QuestionOption};
 
+use super::records;
+
 /// The tool with which the agent asks a person questions. Other tools ask for permission at most.
 pub(super) const TOOL: &str = "AskUserQuestion";
 
@@ -32,8 +34,7 @@ pub(super) fn are_ambiguous(items: &[QuestionItem]) -> bool {
 
 /// Whether the answers fit the questions in the tool's input.
 pub(super) fn are_answered(input: &str, answers: &BTreeMap<String, Vec<String>>) -> bool {
-    let input: Value = serde_json::from_str(input).unwrap_or_else(|_| input.into());
-    fit(read(&input).iter(), answers)
+    fit(read(&records::value(input)).iter(), answers)
 }
 
 /// Whether each required question has valid answers, and no answer is to an unknown question.
@@ -52,8 +53,7 @@ pub(super) fn fit<'a>(
 /// The tool's input with a person's answers. Of what the agent wrote, it contains only what the person has seen: the
 /// tool would present the agent's notes and previews to the model as if the person had written them.
 pub(super) fn with_answers(input: &str, answers: &BTreeMap<String, Vec<String>>) -> Value {
-    let input: Value = serde_json::from_str(input).unwrap_or_else(|_| input.into());
-    let items = read(&input);
+    let items = read(&records::value(input));
     let questions: Vec<Value> = items.iter().map(as_the_tool_has_it).collect();
     let multi_select =
         |question: &String| items.iter().any(|item| item.multi_select && item.question == *question);

@@ -48,6 +48,14 @@ pub(super) struct Line<'a> {
     pub(super) origin: Option<Origin>,
 }
 
+impl Line<'_> {
+    /// The tool use that runs the subagent which wrote the line, if a subagent wrote it.
+    pub(super) fn subagent(&self) -> Option<&str> {
+        let of_subagents = matches!(&*self.kind, "stream_event" | "assistant" | "user");
+        self.parent_tool_use_id.as_deref().filter(|parent| of_subagents && !parent.is_empty())
+    }
+}
+
 /// What caused a line that is no answer to a prompt.
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -146,6 +154,53 @@ pub(super) struct Block<'a> {
     pub(super) citations: Option<&'a RawValue>,
     #[serde(deserialize_with = "lenient")]
     pub(super) is_error: Option<bool>,
+}
+
+/// The `tool_use_result` of a `user` line: the agent's report on the use. Its members depend on the tool.
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct ToolReport<'a> {
+    /// The kind of a file that was read as a medium.
+    #[serde(borrow, rename = "type", deserialize_with = "lenient_text")]
+    pub(super) kind: Cow<'a, str>,
+    #[serde(borrow, deserialize_with = "lenient")]
+    pub(super) file: Option<ReadFile<'a>>,
+    /// What a search found: lists of pages between texts.
+    #[serde(borrow, deserialize_with = "lenient")]
+    pub(super) results: Option<Vec<&'a RawValue>>,
+    /// How far a subagent is.
+    #[serde(borrow, deserialize_with = "lenient_text")]
+    pub(super) status: Cow<'a, str>,
+    /// The parts of a subagent's report, or the text of a file that was written.
+    #[serde(borrow)]
+    pub(super) content: Option<&'a RawValue>,
+    #[serde(borrow, deserialize_with = "lenient")]
+    pub(super) structured_patch: Option<Vec<Hunk<'a>>>,
+    /// The text of a file before it was written.
+    #[serde(borrow, deserialize_with = "lenient")]
+    pub(super) original_file: Option<Cow<'a, str>>,
+}
+
+/// A file that the agent read as a medium.
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct ReadFile<'a> {
+    #[serde(borrow, rename = "type", deserialize_with = "lenient")]
+    pub(super) media_type: Option<Cow<'a, str>>,
+    #[serde(deserialize_with = "lenient")]
+    pub(super) original_size: Option<u64>,
+}
+
+/// Neighbouring changed lines of a file.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Hunk<'a> {
+    pub(super) old_start: u64,
+    pub(super) old_lines: u64,
+    pub(super) new_start: u64,
+    pub(super) new_lines: u64,
+    #[serde(borrow)]
+    pub(super) lines: Vec<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -301,6 +356,7 @@ pub(super) struct ModelUsage {
     pub(super) cost_usd: f64,
 }
 
+/// Reads JSON that was left unparsed. `None` if it is missing, or no `T`.
 pub(super) fn parse<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
     raw.and_then(|raw| serde_json::from_str(raw.get()).ok())
 }

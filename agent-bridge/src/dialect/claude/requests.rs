@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{json, value::RawValue};
 use switchboard_core::{
     agent::{AgentEvent, PermissionAsk},
     ids::RequestId,
@@ -13,7 +13,7 @@ use super::{
     below::put_below,
     elicitation::{self, Members},
     questions,
-    records::{ControlRequest, Line},
+    records::{self, ControlRequest, Line},
     state::{ClaudeCodec, Pending},
     tools::UsedIn,
 };
@@ -77,8 +77,7 @@ impl ClaudeCodec {
         let parent = self.asking(request.agent_id.as_deref(), request.tool_use_id.as_deref());
         let from = out.events.len();
         let input = tool.map_or(whole, |(_, input)| input);
-        // Input that does not fit a `Value` is treated as text.
-        let value: Value = serde_json::from_str(input).unwrap_or_else(|_| input.into());
+        let value = records::value(input);
         if let Some((call_id, (tool, _))) = request.tool_use_id.as_deref().zip(tool) {
             let place = UsedIn { parent: parent.as_deref(), message: "" };
             self.tool_started(place, call_id, tool, value.clone(), out);

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use switchboard_core::wire::Source;
 
-use super::records::lenient;
+use super::records::{lenient, parse};
 
 /// Most sources of one text or result that are listed.
 const SOURCES: usize = 16;
@@ -31,14 +31,6 @@ struct Cited<'a> {
     title: Option<Cow<'a, str>>,
 }
 
-/// The agent's report on a search: lists of pages between texts.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Report<'a> {
-    #[serde(borrow, deserialize_with = "lenient")]
-    results: Option<Vec<&'a RawValue>>,
-}
-
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Found<'a> {
@@ -58,9 +50,7 @@ impl Sources {
 
     /// Adds the pages of a JSON list of citations.
     pub(super) fn add_list(&mut self, list: Option<&RawValue>) {
-        let list: Vec<&RawValue> =
-            list.and_then(|list| serde_json::from_str(list.get()).ok()).unwrap_or_default();
-        for cited in list {
+        for cited in parse::<Vec<&RawValue>>(list).unwrap_or_default() {
             self.add_json(cited.get());
         }
     }
@@ -74,11 +64,10 @@ impl Sources {
         self.0.iter().map(page).collect::<Vec<_>>().join("\n")
     }
 
-    /// Adds the pages in the agent's report on a search.
-    pub(super) fn search_in(&mut self, report: &RawValue) {
-        let report: Report<'_> = serde_json::from_str(report.get()).unwrap_or_default();
-        for found in report.results.unwrap_or_default() {
-            let found: Found<'_> = serde_json::from_str(found.get()).unwrap_or_default();
+    /// Adds the pages in the results of a search, as the agent reports them.
+    pub(super) fn add_results(&mut self, results: &[&RawValue]) {
+        for found in results {
+            let found: Found<'_> = parse(Some(found)).unwrap_or_default();
             for page in found.content.unwrap_or_default() {
                 self.add_json(page.get());
             }

@@ -5,9 +5,8 @@ use std::mem;
 use super::{
     below::put_below,
     blocks::MessageEnd,
-    records::Line,
     state::{ClaudeCodec, Output},
-    tools::UsedIn,
+    tools::{UsedIn, parent_of, split_key},
 };
 use crate::{dialect::Decoded, limits::SUBAGENTS};
 
@@ -57,11 +56,10 @@ impl ClaudeCodec {
     pub(super) fn forget_uses_below(&mut self, call_id: &str) {
         let mut over = vec![call_id.to_owned()];
         for _ in 0..DEPTH {
-            let is_below = |key: &str| {
-                key.split_once('\n').is_some_and(|(parent, _)| over.iter().any(|over| over == parent))
-            };
+            let is_below =
+                |key: &str| parent_of(key).is_some_and(|parent| over.iter().any(|over| over == parent));
             let below = self.state.tools.keys().filter(|key| is_below(key));
-            let ids = below.filter_map(|key| key.split_once('\n')).map(|(_, id)| id.to_owned()).collect();
+            let ids = below.map(|key| split_key(key).1.to_owned()).collect();
             self.state.tools.retain(|key, _| !is_below(key));
             self.state.ended_uses.retain(|key, _| !is_below(key));
             over = ids;
@@ -73,7 +71,7 @@ impl ClaudeCodec {
     pub(super) fn asking(&self, task_id: Option<&str>, call_id: Option<&str>) -> Option<String> {
         let task = task_id.and_then(|id| self.state.tasks.get(id));
         let key = || self.running_use(UsedIn::default(), call_id?);
-        let parent = || key().and_then(|key| key.split_once('\n').map(|(parent, _)| parent.to_owned()));
+        let parent = || key().and_then(|key| parent_of(&key).map(str::to_owned));
         task.and_then(|task| task.call_id.clone()).or_else(parent)
     }
 
@@ -84,9 +82,10 @@ impl ClaudeCodec {
             if self.state.tasks.values().any(|work| work.runs(parent)) {
                 return true;
             }
-            let above = |key: &'_ String| key.split_once('\n').is_some_and(|(_, id)| id == parent);
-            let Some(key) = self.state.tools.keys().find(|key| above(key)) else { return false };
-            parent = key.split_once('\n').map_or(key.as_str(), |(parent, _)| parent);
+            let mut keys = self.state.tools.keys().map(|key| split_key(key));
+            let above = keys.find_map(|(above, id)| above.filter(|_| id == parent));
+            let Some(above) = above else { return false };
+            parent = above;
         }
         false
     }
@@ -98,10 +97,4 @@ fn end_streams(parent: &str, output: Output, end: MessageEnd, out: &mut Decoded)
         message.finish(end, &mut out.events);
     }
     put_below(Some(parent), from, out);
-}
-
-/// The parent of the line's record, if a subagent wrote it.
-pub(super) fn parent<'a>(line: &'a Line<'_>) -> Option<&'a str> {
-    let of_subagents = matches!(&*line.kind, "stream_event" | "assistant" | "user");
-    line.parent_tool_use_id.as_deref().filter(|parent| of_subagents && !parent.is_empty())
 }

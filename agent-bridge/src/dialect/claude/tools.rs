@@ -3,14 +3,14 @@
 //! A use is known by the subagent that makes it and its id. Some models give the same id to several uses, one after
 //! the other: after a result, the id belongs to a new use, unless the message that began the ended use is repeated.
 
-use serde_json::{Value, value::RawValue};
+use serde_json::Value;
 use switchboard_core::agent::AgentEvent;
 
 use super::{
     below::{handed_back, put_below},
     edits::Edit,
     media::Content,
-    records::{self, Line, Message, parse},
+    records::{self, Block, Line, Message, ToolReport, parse},
     state::{ClaudeCodec, Tool},
     titles,
 };
@@ -32,6 +32,23 @@ impl UsedIn<'_> {
     fn key(&self, id: &str) -> String {
         self.parent.map_or_else(|| id.into(), |parent| format!("{parent}\n{id}"))
     }
+}
+
+/// Of the use with this key: the tool use that runs the subagent which makes it, if one does, and its id.
+pub(super) fn split_key(key: &str) -> (Option<&str>, &str) {
+    key.split_once('\n').map_or((None, key), |(parent, id)| (Some(parent), id))
+}
+
+/// The tool use that runs the subagent which makes the use with this key, if one does.
+pub(super) fn parent_of(key: &str) -> Option<&str> {
+    split_key(key).0
+}
+
+/// A use that has ended.
+pub(super) struct EndedUse {
+    pub(super) tool: Tool,
+    /// The tool use that runs the subagent which made this one, if one did.
+    parent: Option<String>,
 }
 
 impl ClaudeCodec {
@@ -76,43 +93,63 @@ impl ClaudeCodec {
             return Some(key);
         }
         let unplaced = place.parent.is_none() && place.message.is_empty();
-        let is_it = |(key, tool): &(&String, &Tool)| {
-            let known = key.rsplit_once('\n').map_or(key.as_str(), |(_, id)| id);
-            known == id && (unplaced || tool.message.is_empty())
-        };
+        let is_it =
+            |(key, tool): &(&String, &Tool)| split_key(key).1 == id && (unplaced || tool.message.is_empty());
         self.state.tools.iter().find(is_it).map(|(key, _)| key.clone())
     }
 
-    /// Handles a `user` line: the results of tool uses.
+    /// Handles a `user` line: the results of tool uses, and texts that the agent gives to itself.
     pub(super) fn user(&mut self, line: &Line<'_>, out: &mut Decoded) {
-        let Some(message) = parse::<Message<'_>>(line.message) else { return out.alive() };
-        let mut results = 0;
-        for block in records::blocks(message.content) {
-            let ("tool_result", Some(id)) = (&*block.kind, block.tool_use_id) else {
-                self.command_output(block.text.as_deref().unwrap_or_default(), false, out);
-                continue;
-            };
-            results += 1;
-            let place = UsedIn { parent: line.parent_tool_use_id.as_deref(), message: "" };
-            // `tool_use_result` is the structured result of a line that has only one result.
-            let report = line.tool_use_result.filter(|_| results == 1);
-            let mut content = Content::read(block.content, report);
-            if let Some(text) = handed_back(&content.text, report) {
-                content.text = text;
-            }
-            let Some(tool) = self.tool_ended(place, &id, content, block.is_error == Some(true), out) else {
-                continue;
-            };
-            if block.is_error == Some(true) {
-                self.denied_by_rules(line, &id, &tool.name, out);
-            }
-            if let (false, Some(edit)) = (block.is_error == Some(true), tool.edit) {
-                let edits = vec![edit.done(&self.workspace, &id, &tool.name, report.map(RawValue::get))];
-                out.events.push(AgentEvent::FileEdit { edits });
-            }
+        let origin = line.origin.as_ref().filter(|_| line.subagent().is_none());
+        if let Some(origin) = origin {
+            self.caused_by(&origin.kind);
         }
-        if results == 0 {
+        let Some(message) = parse::<Message<'_>>(line.message) else { return out.alive() };
+        // The line has one report, also if it has several results.
+        let mut report: Option<ToolReport<'_>> = parse(line.tool_use_result);
+        let mut any_result = false;
+        for block in records::blocks(message.content) {
+            if let ("tool_result", Some(id)) = (&*block.kind, block.tool_use_id.as_deref()) {
+                any_result = true;
+                self.tool_result(line, id, &block, report.take().as_ref(), out);
+                continue;
+            }
+            let text = block.text.as_deref().unwrap_or_default();
+            if origin.is_some() {
+                self.task_notification_text(text, out);
+            }
+            self.command_output(text, false, out);
+        }
+        if !any_result {
             out.alive();
+        }
+    }
+
+    /// Handles the result of the tool use `id`, which `block` contains.
+    fn tool_result(
+        &mut self,
+        line: &Line<'_>,
+        id: &str,
+        block: &Block<'_>,
+        report: Option<&ToolReport<'_>>,
+        out: &mut Decoded,
+    ) {
+        let place = UsedIn { parent: line.parent_tool_use_id.as_deref(), message: "" };
+        let mut content = Content::read(block.content, report);
+        if let Some(text) = handed_back(&content.text, report) {
+            content.text = text;
+        }
+        let failed = block.is_error == Some(true);
+        let Some(EndedUse { tool, parent }) = self.tool_ended(place, id, content, failed, out) else {
+            return;
+        };
+        if failed {
+            self.denied_by_rules(line, id, &tool.name, out);
+        } else if let Some(edit) = tool.edit {
+            let from = out.events.len();
+            let edits = vec![edit.done(&self.workspace, id, &tool.name, report)];
+            out.events.push(AgentEvent::FileEdit { edits });
+            put_below(parent.as_deref(), from, out);
         }
     }
 
@@ -124,10 +161,10 @@ impl ClaudeCodec {
         content: Content,
         failed: bool,
         out: &mut Decoded,
-    ) -> Option<Tool> {
+    ) -> Option<EndedUse> {
         let key = self.running_use(place, id)?;
         let tool = self.state.tools.remove(&key)?;
-        let parent = key.split_once('\n').map(|(parent, _)| parent.to_owned());
+        let parent = parent_of(&key).map(str::to_owned);
         self.at_work(parent.is_none(), out);
         let from = out.events.len();
         if !self.outlives_turn(id) {
@@ -147,6 +184,6 @@ impl ClaudeCodec {
             sources,
         });
         put_below(parent.as_deref(), from, out);
-        Some(tool)
+        Some(EndedUse { tool, parent })
     }
 }

@@ -11,6 +11,7 @@ use super::{
     blocks::MessageEnd,
     records::{Line, TurnResult},
     state::{Cancel, ClaudeCodec, OwnTurn, Pending, PromptPhase, Prompted},
+    tools::parent_of,
 };
 use crate::dialect::{Decoded, TurnEnding};
 
@@ -172,11 +173,11 @@ impl ClaudeCodec {
     pub(super) fn close_turn(&mut self, out: &mut Decoded) {
         self.end_subagent_streams(out);
         let uses = self.state.tools.keys().chain(self.state.ended_uses.keys());
-        let parents = uses.filter_map(|key| key.split_once('\n').map(|(parent, _)| parent));
+        let parents = uses.filter_map(|key| parent_of(key));
         let parents = parents.chain(self.state.pending.values().filter_map(|ask| ask.parent.as_deref()));
         let go_on: BTreeSet<String> =
             parents.filter(|parent| self.outlives_turn(parent)).map(Into::into).collect();
-        let goes_on = |key: &str| key.split_once('\n').is_some_and(|(parent, _)| go_on.contains(parent));
+        let goes_on = |key: &str| parent_of(key).is_some_and(|parent| go_on.contains(parent));
         self.state.tools.retain(|key, _| goes_on(key));
         self.state.ended_uses.retain(|key, _| goes_on(key));
         let pending = mem::take(&mut self.state.pending).into_values();

@@ -148,6 +148,23 @@ fn a_subagents_tools_and_requests_are_below_its_tool_use() {
 }
 
 #[test]
+fn a_file_that_a_subagent_changes_is_below_its_tool_use() {
+    let write = json!({"type": "tool_use", "id": "u2", "name": "Write",
+        "input": {"file_path": "a", "content": "b\n"}});
+    // The line with the result does not say that it is a subagent's.
+    let lines = [says(None, "m", uses("u1", "Agent")), says(SUB, "s1", write), result(None, "u2", "ok")];
+    check(
+        &lines,
+        &[
+            "tool u1 Agent {}",
+            r#"under u1: tool u2 Write {"content":"b\n","file_path":"a"} "Write a" @a"#,
+            r#"under u1: tool_end u2 Write Ok("ok")"#,
+            r#"under u1: file_edit u2 Write a +1 -0 "--- a\n+++ a\n@@ -0,0 +1 @@\n+b\n""#,
+        ],
+    );
+}
+
+#[test]
 fn a_background_subagent_goes_on_after_the_turn() {
     let before = [
         says(None, "m", uses("u1", "Agent")),
