@@ -4,7 +4,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use switchboard_core::agent::{AgentEvent, StreamId};
 
-use super::{records, sources::Sources};
+use super::{
+    lines,
+    records::{self, Delta},
+    sources::Sources,
+};
 use crate::limits::{BLOCKS, TOOL_INPUT_BYTES};
 
 /// Stands for a character of which only a half came.
@@ -179,51 +183,20 @@ impl OpenMessage {
         Some(&mut block.half)
     }
 
-    /// Ends a half character that no piece completes.
-    pub(super) fn end_half(&mut self, index: u64, events: &mut Vec<AgentEvent>) {
-        if let Some(block) = self.block(index) {
-            block.end_half(events);
-        }
-    }
-
-    /// Adds a citation to a block.
-    pub(super) fn cite(&mut self, index: u64, citation: &str) {
-        self.cites = true;
-        if let Some(block) = self.block(index) {
-            block.cites = true;
-            block.sources.add_json(citation);
-        }
+    /// Adds a piece to its block, and sends what it has for people. Returns whether that is text.
+    pub(super) fn add(&mut self, index: u64, delta: &Delta<'_>, events: &mut Vec<AgentEvent>) -> bool {
+        self.cites |= delta.citation.is_some();
+        self.block(index).is_some_and(|block| block.add(delta, events))
     }
 
     fn block(&mut self, index: u64) -> Option<&mut OpenBlock> {
         self.blocks.iter_mut().rev().find(|block| block.index == index)
     }
 
-    /// Adds a piece of text or thinking to its block. Returns the block's stream; `None` if there is no such block or
-    /// its stream has ended.
-    pub(super) fn piece(&mut self, index: u64, thinking: bool, text: &str) -> Option<StreamId> {
-        let wanted = if thinking { Kind::Thinking } else { Kind::Text };
-        let block = self.block(index)?;
-        if block.kind != wanted || block.phase == Phase::Ended {
-            return None;
-        }
-        block.streamed.add(text);
-        Some(block.stream.clone())
-    }
-
-    pub(super) fn tool_piece(&mut self, index: u64, piece: &str) {
-        if let Some(OpenBlock { kind: Kind::Tool { input, cut, .. }, .. }) = self.block(index) {
-            *cut |= input.len() + piece.len() > TOOL_INPUT_BYTES;
-            if !*cut {
-                input.push_str(piece);
-            }
-        }
-    }
-
-    /// Whether `text` is the streamed text of the first text block that no `assistant` line has repeated.
-    pub(super) fn streams(&self, text: &str) -> bool {
+    /// Whether this is the streamed text of the first text block that no `assistant` line has repeated.
+    pub(super) fn streams(&self, text: Streamed) -> bool {
         let open = self.blocks.iter().find(|block| block.is_unconfirmed_text());
-        open.is_some_and(|block| block.streamed_with_half() == Streamed::of(text))
+        open.is_some_and(|block| block.streamed_with_half() == text)
     }
 
     /// The valid text blocks that no `assistant` line has repeated, if the message ends with `end`.
@@ -314,13 +287,15 @@ impl OpenMessage {
             Phase::Open => block.phase = Phase::Stopped,
             Phase::Stopped | Phase::Ended => {}
         }
-        let Kind::Tool { id, name, input, cut } = &mut block.kind else { return None };
-        if block.phase != Phase::Stopped {
+        if block.phase != Phase::Stopped || !matches!(block.kind, Kind::Tool { .. }) {
             return None;
         }
+        block.end_half(events);
         block.phase = Phase::Ended;
+        let Kind::Tool { id, name, input, cut } = &mut block.kind else { return None };
         let input = std::mem::take(input);
-        let input = if *cut { (input + "…").into() } else { records::value(&input) };
+        let input =
+            if *cut { (input + "…").into() } else { records::value(&lines::whole_characters(&input)) };
         Some(StreamedTool { id: id.clone(), name: name.clone(), input })
     }
 
@@ -366,17 +341,47 @@ impl OpenBlock {
         streamed
     }
 
-    fn end_half(&mut self, events: &mut Vec<AgentEvent>) {
-        if self.half.take().is_none() {
-            return;
+    fn add(&mut self, delta: &Delta<'_>, events: &mut Vec<AgentEvent>) -> bool {
+        if let Some(citation) = delta.citation {
+            self.cites = true;
+            self.sources.add_json(citation.get());
         }
-        let (stream, text) = (self.stream.clone(), LOST.to_owned());
-        match self.kind {
+        let piece = match self.kind {
+            Kind::Text => &delta.text,
+            Kind::Thinking => &delta.thinking,
+            Kind::Tool { .. } => &delta.partial_json,
+            Kind::Other => return false,
+        };
+        if piece.is_empty() || self.phase == Phase::Ended {
+            return false;
+        }
+        self.end_half(events);
+        self.push(piece, events);
+        self.kind == Kind::Text
+    }
+
+    fn push(&mut self, piece: &str, events: &mut Vec<AgentEvent>) {
+        let (stream, text) = (self.stream.clone(), piece.to_owned());
+        match &mut self.kind {
             Kind::Text => events.push(AgentEvent::Text { stream, text }),
             Kind::Thinking => events.push(AgentEvent::Reasoning { stream, text }),
-            Kind::Tool { .. } | Kind::Other => return,
+            Kind::Tool { input, cut, .. } => {
+                *cut |= input.len() + piece.len() > TOOL_INPUT_BYTES;
+                if !*cut {
+                    input.push_str(piece);
+                }
+                return;
+            }
+            Kind::Other => return,
         }
-        self.streamed.add(LOST);
+        self.streamed.add(piece);
+    }
+
+    /// Ends a half character that no piece completes.
+    fn end_half(&mut self, events: &mut Vec<AgentEvent>) {
+        if self.half.take().is_some() {
+            self.push(LOST, events);
+        }
     }
 
     fn end(&mut self, void: bool, events: &mut Vec<AgentEvent>) {

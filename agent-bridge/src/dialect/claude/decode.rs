@@ -6,11 +6,11 @@ use serde_json::value::RawValue;
 use switchboard_core::{agent::AgentEvent, wire::TurnReason};
 
 use super::{
-    blocks::{MessageEnd, OpenMessage, Opened, Streamed},
+    blocks::{MessageEnd, OpenMessage, Opened},
     lines::{self, HalvedPiece},
     media::Content,
     piece::piece,
-    records::{self, Abandoned, ApiRetry, Block, ControlResponse, Delta, Line, Message, StreamEvent, parse},
+    records::{Abandoned, ApiRetry, Block, ControlResponse, Delta, Line, StreamEvent, parse},
     state::{Cancel, ClaudeCodec, PromptPhase, Prompted, changed},
     tools::UsedIn,
 };
@@ -51,6 +51,12 @@ impl ClaudeCodec {
         }
     }
 
+    /// An id for what the `nth` object of the line at `position` begins.
+    pub(super) fn id(&self, position: u64, nth: usize) -> String {
+        let nth = if nth == 0 { String::new() } else { format!(".{nth}") };
+        format!("{}{position}{nth}", self.state.prefix)
+    }
+
     /// Handles the `nth` object of the line at `position`.
     pub(super) fn line(&mut self, position: u64, nth: usize, text: &str, line: &Line<'_>, out: &mut Decoded) {
         self.listed_work_begins(line.subtype.as_deref(), out);
@@ -60,14 +66,14 @@ impl ClaudeCodec {
         }
         if let Some(parent) = parent {
             return self.subagent_line(parent, out, |codec, out| match &*line.kind {
-                "stream_event" => codec.stream_event(position, line, out),
-                "assistant" => codec.assistant(line, out),
+                "stream_event" => codec.stream_event(position, nth, line, out),
+                "assistant" => codec.assistant(position, nth, line, out),
                 _ => codec.user(line, out),
             });
         }
         match &*line.kind {
-            "stream_event" => self.stream_event(position, line, out),
-            "assistant" => self.assistant(line, out),
+            "stream_event" => self.stream_event(position, nth, line, out),
+            "assistant" => self.assistant(position, nth, line, out),
             "user" if line.is_replay == Some(true) => self.replayed(line, out),
             "user" => self.user(line, out),
             "system" => self.system(text, line, out),
@@ -81,7 +87,7 @@ impl ClaudeCodec {
         }
     }
 
-    fn stream_event(&mut self, position: u64, line: &Line<'_>, out: &mut Decoded) {
+    fn stream_event(&mut self, position: u64, nth: usize, line: &Line<'_>, out: &mut Decoded) {
         let Some(event) = parse::<StreamEvent<'_>>(line.event) else { return out.alive() };
         let parent = line.parent_tool_use_id.as_deref();
         let index = event.index.unwrap_or_default();
@@ -99,7 +105,7 @@ impl ClaudeCodec {
             "content_block_start" => {
                 let Some(block) = event.content_block else { return };
                 let tool = block.id.as_deref().zip(block.name.as_deref());
-                let stream = format!("{}{position}", self.state.prefix).into();
+                let stream = self.id(position, nth).into();
                 let message = self.state.output.message.get_or_insert_default();
                 let cites = block.citations.is_some();
                 message.open(Opened { index, kind: &block.kind, tool, stream, cites }, &mut out.events);
@@ -137,6 +143,13 @@ impl ClaudeCodec {
 
     /// Handles a piece that may begin or end with half a character.
     fn halved(&mut self, piece: &HalvedPiece<'_>, out: &mut Decoded) {
+        if let Some(parent) = &piece.subagent {
+            return self.subagent_line(parent, out, |codec, out| codec.halved_piece(piece, out));
+        }
+        self.halved_piece(piece, out);
+    }
+
+    fn halved_piece(&mut self, piece: &HalvedPiece<'_>, out: &mut Decoded) {
         let before = self.state.output.message.as_mut().and_then(|message| message.half(piece.index)?.take());
         let (delta, left) = piece.joined(before);
         self.delta(piece.index, &delta, out);
@@ -146,63 +159,26 @@ impl ClaudeCodec {
     }
 
     fn delta(&mut self, index: u64, delta: &Delta<'_>, out: &mut Decoded) {
-        let Some(message) = &mut self.state.output.message else { return out.alive() };
-        if let Some(citation) = delta.citation {
-            message.cite(index, citation.get());
+        let output = &mut self.state.output;
+        if let Some(message) = &mut output.message {
+            output.spoke |= message.add(index, delta, &mut out.events);
         }
-        if !delta.text.is_empty() || !delta.thinking.is_empty() {
-            message.end_half(index, &mut out.events);
-        }
-        if !delta.text.is_empty() {
-            if let Some(stream) = message.piece(index, false, &delta.text) {
-                self.state.output.spoke = true;
-                out.events.push(AgentEvent::Text { stream, text: delta.text.as_ref().into() });
-            }
-        } else if !delta.thinking.is_empty() {
-            if let Some(stream) = message.piece(index, true, &delta.thinking) {
-                out.events.push(AgentEvent::Reasoning { stream, text: delta.thinking.as_ref().into() });
-            }
-        } else {
-            message.tool_piece(index, &delta.partial_json);
-            out.alive();
-        }
+        out.alive();
     }
 
-    /// Ends the streaming message, if there is one.
+    /// Ends the message that is open, if there is one.
     pub(super) fn finish_message(&mut self, end: MessageEnd, out: &mut Decoded) {
+        if let Some(mut citing) = self.state.output.citing.take() {
+            citing.end_text(&mut out.events);
+        }
         if let Some(message) = self.state.output.message.take() {
             self.state.output.unconfirmed.extend(message.unconfirmed(end));
             message.finish(end, &mut out.events);
         }
     }
 
-    fn assistant(&mut self, line: &Line<'_>, out: &mut Decoded) {
-        let parent = line.parent_tool_use_id.as_deref();
-        let Some(message) = parse::<Message<'_>>(line.message) else { return out.alive() };
-        let id = message.id.as_deref().unwrap_or_default();
-        let synthetic = message.model.as_deref() == Some("<synthetic>");
-        for block in records::blocks(message.content) {
-            match &*block.kind {
-                "text" if synthetic => self.state.output.synthetic = block.text.map(Cow::into_owned),
-                "text" => {
-                    self.whole_text(id, block.text.as_deref().unwrap_or_default(), block.citations, out)
-                }
-                "thinking" => self.whole_thinking(id, block.thinking.as_deref().unwrap_or_default(), out),
-                "tool_use" | "server_tool_use" | "mcp_tool_use" => {
-                    let (Some(tool), Some(name)) = (block.id, block.name) else { continue };
-                    if let Some(message) = &mut self.state.output.message {
-                        message.confirm_tool(&tool);
-                    }
-                    let input = block.input.map(|input| records::value(input.get())).unwrap_or_default();
-                    self.tool_started(UsedIn { parent, message: id }, &tool, &name, input, out);
-                }
-                _ => self.server_result(parent, &block, out),
-            }
-        }
-    }
-
     /// Handles the result of a tool that the model's server runs, if `block` is one.
-    fn server_result(&mut self, parent: Option<&str>, block: &Block<'_>, out: &mut Decoded) {
+    pub(super) fn server_result(&mut self, parent: Option<&str>, block: &Block<'_>, out: &mut Decoded) {
         if let Some(id) = block.tool_use_id.as_deref().filter(|_| block.kind.ends_with("_tool_result")) {
             let (content, failed) = Content::of_server(block.content);
             self.tool_ended(
@@ -214,31 +190,6 @@ impl ClaudeCodec {
             );
         }
         out.alive();
-    }
-
-    fn whole_text(&mut self, id: &str, text: &str, citations: Option<&RawValue>, out: &mut Decoded) {
-        // Some agents give the whole message another id than its stream, or send the whole message only after its
-        // stream has ended.
-        let streams =
-            self.state.output.message.as_mut().filter(|message| message.id == id || message.streams(text));
-        let streamed =
-            streams.is_some_and(|message| message.confirm(text, citations, false, &mut out.events));
-        let earlier =
-            self.state.output.unconfirmed.iter().position(|streamed| *streamed == Streamed::of(text));
-        if let (false, Some(at)) = (streamed, earlier) {
-            self.state.output.unconfirmed.remove(at);
-        } else if !streamed && !text.is_empty() {
-            out.events.push(AgentEvent::Message { text: text.into() });
-        }
-        self.state.output.spoke |= !text.is_empty();
-    }
-
-    fn whole_thinking(&mut self, id: &str, text: &str, out: &mut Decoded) {
-        let streams = self.state.output.message.as_mut().filter(|message| message.id == id);
-        if !streams.is_some_and(|message| message.confirm(text, None, true, &mut out.events)) {
-            // Thinking that was not streamed is not published.
-            out.alive();
-        }
     }
 
     fn system(&mut self, text: &str, line: &Line<'_>, out: &mut Decoded) {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::records::{Delta, Line, lenient};
+use super::records::{Delta, Line, lenient, parse};
 
 /// The JSON objects of a line that may also contain other text, for example from another program that writes to the
 /// same output. Objects inside of an incomplete object are not searched for: the agent's model could have written them.
@@ -40,6 +40,11 @@ fn next_object(text: &str, mut at: usize) -> Option<usize> {
 /// Whether a text may contain a half of a surrogate pair.
 pub(super) fn has_surrogate(text: &str) -> bool {
     [b"\\ud", b"\\uD"].iter().any(|escape| memchr::memmem::find(text.as_bytes(), *escape).is_some())
+}
+
+/// The text without halves of surrogate pairs, as [`without_halves`] gives it.
+pub(super) fn whole_characters(text: &str) -> Cow<'_, str> {
+    if has_surrogate(text) { without_halves(text).into() } else { text.into() }
 }
 
 /// Replaces halves of surrogate pairs that stand alone (`\ud83d`) by `\ufffd`. JavaScript writes them, and serde refuses
@@ -88,6 +93,9 @@ pub(super) struct HalvedPiece<'a> {
     pub(super) index: u64,
     #[serde(borrow)]
     delta: HalvedDelta<'a>,
+    /// The tool use that runs the subagent, if the piece is one of a subagent.
+    #[serde(skip)]
+    pub(super) subagent: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -101,13 +109,13 @@ struct HalvedDelta<'a> {
 }
 
 impl<'a> HalvedPiece<'a> {
-    /// The piece that a line has, if it has one of the answer.
+    /// The piece that a line has, if it has one.
     pub(super) fn read(line: &'a str) -> Option<Self> {
         let line: Line<'a> = serde_json::from_str(line).ok()?;
-        let event =
-            line.event.filter(|_| line.kind == "stream_event" && line.parent_tool_use_id.is_none())?;
-        let piece: Self = serde_json::from_str(event.get()).ok()?;
-        (piece.kind == "content_block_delta").then_some(piece)
+        let event = line.event.filter(|_| line.kind == "stream_event");
+        let piece: Self = parse(event)?;
+        let subagent = line.subagent().map(Into::into);
+        (piece.kind == "content_block_delta").then_some(Self { subagent, ..piece })
     }
 
     /// The piece behind the half character that the piece before has left, and the half that it leaves itself.

@@ -6,6 +6,7 @@
 
 mod below;
 mod blocks;
+mod citing;
 mod clock;
 mod decode;
 mod diff;
@@ -31,6 +32,7 @@ mod tests;
 mod titles;
 mod tools;
 mod turns;
+mod whole;
 
 use std::path::Path;
 

@@ -10,6 +10,7 @@ use switchboard_core::wire::{TaskKind, TurnReason};
 
 use super::{
     blocks::{OpenMessage, Streamed},
+    citing::CitingMessage,
     edits::Edit,
     sent_notices::SentNotices,
 };
@@ -74,6 +75,8 @@ pub(super) struct Output {
     pub(super) message: Option<OpenMessage>,
     /// Texts that were streamed to their end and have not been repeated as a whole by an `assistant` line.
     pub(super) unconfirmed: Vec<Streamed>,
+    /// The message that cites and whose blocks come as a whole.
+    pub(super) citing: Option<CitingMessage>,
     /// Text by the agent program rather than the model; sent only if the turn ends without other text.
     pub(super) synthetic: Option<String>,
     /// Whether there was any text.

@@ -31,7 +31,7 @@ impl ClaudeCodec {
         mem::swap(&mut self.state.output, &mut output);
         handle(self, out);
         mem::swap(&mut self.state.output, &mut output);
-        if output.message.is_some() || !output.unconfirmed.is_empty() {
+        if output.message.is_some() || output.citing.is_some() || !output.unconfirmed.is_empty() {
             self.state.subagents.insert(key, output);
         }
         put_below(Some(parent), from, out);
@@ -93,6 +93,9 @@ impl ClaudeCodec {
 
 fn end_streams(parent: &str, output: Output, end: MessageEnd, out: &mut Decoded) {
     let from = out.events.len();
+    if let Some(mut citing) = output.citing {
+        citing.end_text(&mut out.events);
+    }
     if let Some(message) = output.message {
         message.finish(end, &mut out.events);
     }

@@ -7,6 +7,7 @@ mod forms;
 #[path = "../../../../fuzz/agent_lines.rs"]
 mod fuzz;
 mod identity;
+mod lines;
 mod mutations;
 mod recordings;
 mod render;

@@ -3,72 +3,52 @@
 use serde_json::{Value, json};
 use switchboard_core::ids::TurnId;
 
-use super::{codec, decode, render::render};
+use super::{
+    codec,
+    lines::{
+        ask, assistant, block_start, block_stop, by, check, message_start, message_stop, result, system,
+        text, text_delta, tool_result, tool_use,
+    },
+    render::render,
+};
 use crate::dialect::{Codec as _, Decoded, Delivered};
 
-/// Decodes lines and renders the events, without positions and `Alive`.
-#[track_caller]
-fn check(lines: &[Value], expected: &[&str]) {
-    let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
-    let shown = decode(&mut codec(), &lines);
-    let shown: Vec<&str> = shown.lines().map(|line| &line[4..]).filter(|line| *line != ".").collect();
-    assert_eq!(shown, expected);
-}
-
-fn line(kind: &str, parent: Option<&str>, more: Value) -> Value {
-    let mut line = json!({"type": kind, "parent_tool_use_id": parent});
-    line.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    line
-}
-
-fn event(parent: Option<&str>, event: Value) -> Value {
-    line("stream_event", parent, json!({"event": event}))
-}
-
 fn says(parent: Option<&str>, id: &str, block: Value) -> Value {
-    line("assistant", parent, json!({"message": {"id": id, "content": [block]}}))
-}
-
-fn text(text: &str) -> Value {
-    json!({"type": "text", "text": text})
+    by(parent, assistant(id, block))
 }
 
 fn uses(id: &str, name: &str) -> Value {
-    json!({"type": "tool_use", "id": id, "name": name, "input": {}})
+    tool_use(id, name, json!({}))
 }
 
-fn result(parent: Option<&str>, id: &str, text: &str) -> Value {
-    let content = [json!({"type": "tool_result", "tool_use_id": id, "content": text})];
-    line("user", parent, json!({"message": {"content": content}}))
+fn ended_use(parent: Option<&str>, id: &str, text: &str) -> Value {
+    by(parent, tool_result(id, json!(text)))
 }
 
 fn start(parent: Option<&str>, id: &str) -> Vec<Value> {
-    let block = json!({"type": "content_block_start", "index": 0, "content_block": text("")});
-    vec![event(parent, json!({"type": "message_start", "message": {"id": id}})), event(parent, block)]
+    vec![by(parent, message_start(id)), by(parent, block_start(0, text("")))]
 }
 
 fn piece(parent: Option<&str>, text: &str) -> Value {
-    let delta = json!({"type": "text_delta", "text": text});
-    event(parent, json!({"type": "content_block_delta", "index": 0, "delta": delta}))
+    by(parent, text_delta(0, text))
 }
 
 fn stop(parent: Option<&str>) -> Vec<Value> {
-    let block = json!({"type": "content_block_stop", "index": 0});
-    vec![event(parent, block), event(parent, json!({"type": "message_stop"}))]
+    vec![by(parent, block_stop(0)), by(parent, message_stop())]
 }
 
 fn launched(id: &str) -> Value {
-    let more = json!({"subtype": "task_started", "task_id": "a1", "tool_use_id": id, "description": "look",
-        "task_type": "local_agent", "is_backgrounded": true});
-    line("system", None, more)
+    let more = json!({"task_id": "a1", "tool_use_id": id, "description": "look", "task_type": "local_agent",
+        "is_backgrounded": true});
+    system("task_started", more)
 }
 
 fn notified(status: &str) -> Value {
-    line("system", None, json!({"subtype": "task_notification", "task_id": "a1", "status": status}))
+    system("task_notification", json!({"task_id": "a1", "status": status}))
 }
 
 fn ended() -> Value {
-    line("result", None, json!({"is_error": false, "result": "x"}))
+    result("x", json!({}))
 }
 
 const SUB: Option<&str> = Some("u1");
@@ -101,9 +81,9 @@ fn texts_of_the_agent_and_of_a_subagent_may_interleave() {
 #[test]
 fn a_subagents_text_is_no_answer() {
     let error = "turn_ended Failed no_answer: The agent ended its turn without an answer.";
-    let init = line("system", None, json!({"subtype": "init", "user_message_uuids": ["another"]}));
+    let init = system("init", json!({"user_message_uuids": ["another"]}));
     check(
-        &[init, says(SUB, "s1", text("sub")), line("result", None, json!({"origin": {}}))],
+        &[init, says(SUB, "s1", text("sub")), result("", json!({"origin": {}}))],
         &[
             "agent_turn Other",
             r#"under u1: message "sub""#,
@@ -112,27 +92,22 @@ fn a_subagents_text_is_no_answer() {
         ],
     );
     check(
-        &[says(None, "m", text("")), says(SUB, "s1", text("sub")), line("result", None, json!({}))],
+        &[says(None, "m", text("")), says(SUB, "s1", text("sub")), result("", json!({}))],
         &[r#"under u1: message "sub""#, error, "(turn ended)"],
     );
 }
 
 #[test]
 fn a_subagents_tools_and_requests_are_below_its_tool_use() {
-    let ask = |more: Value| {
-        let mut request = json!({"subtype": "can_use_tool", "tool_name": "Bash", "input": {}});
-        request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        json!({"type": "control_request", "request_id": more.to_string(), "request": request})
-    };
     check(
         &[
             says(None, "m", uses("u1", "Agent")),
             launched("u1"),
             says(SUB, "s1", uses("u2", "Bash")),
-            ask(json!({"tool_use_id": "u2"})),
-            ask(json!({"tool_use_id": "u3", "agent_id": "a1"})),
-            result(SUB, "u2", "done"),
-            result(None, "u3", "done"),
+            ask("r-1", json!({"tool_use_id": "u2"})),
+            ask("r-2", json!({"tool_use_id": "u3", "agent_id": "a1"})),
+            ended_use(SUB, "u2", "done"),
+            ended_use(None, "u3", "done"),
         ],
         &[
             "tool u1 Agent {}",
@@ -149,10 +124,9 @@ fn a_subagents_tools_and_requests_are_below_its_tool_use() {
 
 #[test]
 fn a_file_that_a_subagent_changes_is_below_its_tool_use() {
-    let write = json!({"type": "tool_use", "id": "u2", "name": "Write",
-        "input": {"file_path": "a", "content": "b\n"}});
+    let write = tool_use("u2", "Write", json!({"file_path": "a", "content": "b\n"}));
     // The line with the result does not say that it is a subagent's.
-    let lines = [says(None, "m", uses("u1", "Agent")), says(SUB, "s1", write), result(None, "u2", "ok")];
+    let lines = [says(None, "m", uses("u1", "Agent")), says(SUB, "s1", write), ended_use(None, "u2", "ok")];
     check(
         &lines,
         &[
@@ -169,7 +143,7 @@ fn a_background_subagent_goes_on_after_the_turn() {
     let before = [
         says(None, "m", uses("u1", "Agent")),
         launched("u1"),
-        result(None, "u1", "Async agent launched successfully. (internal)\nagentId: a1"),
+        ended_use(None, "u1", "Async agent launched successfully. (internal)\nagentId: a1"),
         says(SUB, "s1", uses("u2", "Bash")),
     ];
     let shown = [
@@ -195,12 +169,12 @@ fn a_background_subagent_goes_on_after_the_turn() {
         shown
     };
     prompt(&mut codec, "t-1");
-    let init = line("system", None, json!({"subtype": "init"}));
+    let init = system("init", json!({}));
     assert_eq!(decode(&mut codec, std::slice::from_ref(&init)), [""; 0]);
     assert_eq!(decode(&mut codec, &before), shown);
     assert_eq!(decode(&mut codec, &[ended()]), [r#"message "x""#, "turn_ended Completed", "(turn ended)"]);
     assert_eq!(
-        decode(&mut codec, &[result(SUB, "u2", "done")]),
+        decode(&mut codec, &[ended_use(SUB, "u2", "done")]),
         ["agent_turn Background", r#"under u1: tool_end u2 Bash Ok("done")"#],
         "a turn of the agent's own, in which the tool use ends"
     );
@@ -208,7 +182,7 @@ fn a_background_subagent_goes_on_after_the_turn() {
     assert_eq!(decode(&mut codec, &[init]), ["agent_turn_ended Completed"]);
     assert_eq!(decode(&mut codec, &[says(SUB, "s1", uses("u3", "Bash"))]), ["under u1: tool u3 Bash {}"]);
     assert_eq!(decode(&mut codec, &[ended()]), [r#"message "x""#, "turn_ended Completed", "(turn ended)"]);
-    let over = [notified("killed"), result(SUB, "u3", "too late")];
+    let over = [notified("killed"), ended_use(SUB, "u3", "too late")];
     assert_eq!(
         decode(&mut codec, &over),
         [r#"task a1 Agent "look" Stopped "u1""#],
@@ -218,13 +192,10 @@ fn a_background_subagent_goes_on_after_the_turn() {
 
 #[test]
 fn what_a_background_subagent_asks_is_denied_when_the_turn_ends() {
-    let ask = |id: &str| {
-        let request = json!({"subtype": "can_use_tool", "tool_name": "Bash", "input": {}, "agent_id": "a1"});
-        json!({"type": "control_request", "request_id": id, "request": request})
-    };
+    let ask = |id: &str| ask(id, json!({"agent_id": "a1"}));
     let withdrawn = json!({"type": "control_cancel_request", "request_id": "r-1"});
     let lines = [
-        line("system", None, json!({"subtype": "init"})),
+        system("init", json!({})),
         says(None, "m", uses("u1", "Agent")),
         launched("u1"),
         ask("r-1"),
@@ -269,7 +240,7 @@ fn a_stop_ends_a_turn_of_subagents_alone() {
 #[test]
 fn a_stream_that_a_turns_end_cuts_is_void() {
     let lines = [
-        vec![line("system", None, json!({"subtype": "init"}))],
+        vec![system("init", json!({}))],
         vec![says(None, "m", uses("u1", "Agent")), launched("u1")],
         start(SUB, "s1"),
         vec![piece(SUB, "half"), ended(), piece(SUB, " and half"), says(SUB, "s1", text("half and half"))],
@@ -296,9 +267,9 @@ fn the_report_of_a_subagent_is_shown_without_what_is_around_it() {
                   is the report. The report follows:\n  one\n\n    two\nagentId: a1 (internal)\n<usage>1</usage>";
     let more = json!({"status": "completed", "content": [
         text("<tools-used-before-summary>Bash</tools-used-before-summary>\n"), text("one\n\n  two")]});
-    let mut reported = result(None, "u1", framed);
+    let mut reported = ended_use(None, "u1", framed);
     reported["tool_use_result"] = more;
-    for result in [result(None, "u1", framed), reported] {
+    for result in [ended_use(None, "u1", framed), reported] {
         check(
             &[says(None, "m", uses("u1", "Agent")), result],
             &["tool u1 Agent {}", r#"tool_end u1 Agent Ok("one\n\n  two")"#],

@@ -2,21 +2,18 @@
 
 use serde_json::{Value, json};
 
-use super::{codec, decode, render::render};
+use super::{
+    codec, decode,
+    lines::{assistant, shown, system, tool_use, with},
+    render::render,
+};
 use crate::dialect::{Codec as _, Decoded, ProcessExit};
 
 /// Decodes lines and renders the tasks and notices.
 fn told(lines: &[Value]) -> Vec<String> {
-    let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
-    let shown = decode(&mut codec(), &lines);
-    let told = shown.lines().map(|line| line[4..].to_owned());
-    told.filter(|line| line.starts_with("task ") || line.starts_with("notice ")).collect()
-}
-
-fn system(subtype: &str, more: &Value) -> Value {
-    let mut line = json!({"type": "system", "subtype": subtype});
-    line.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    line
+    let mut told = shown(lines);
+    told.retain(|line| line.starts_with("task ") || line.starts_with("notice "));
+    told
 }
 
 fn listed(ids: &[&str]) -> Value {
@@ -24,37 +21,34 @@ fn listed(ids: &[&str]) -> Value {
         .iter()
         .map(|id| json!({"task_id": id, "task_type": "local_bash", "description": "make all"}))
         .collect();
-    system("background_tasks_changed", &json!({"tasks": tasks}))
+    system("background_tasks_changed", json!({"tasks": tasks}))
 }
 
-fn started(task_type: &str, more: &Value) -> Value {
-    let mut line = system(
-        "task_started",
-        &json!({"task_id": "b1", "task_type": task_type, "description": "make all", "tool_use_id": "u1"}),
-    );
-    line.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    line
+fn started(task_type: &str, more: Value) -> Value {
+    let known =
+        json!({"task_id": "b1", "task_type": task_type, "description": "make all", "tool_use_id": "u1"});
+    with(system("task_started", known), more)
 }
 
 fn notified(status: &str) -> Value {
-    system("task_notification", &json!({"task_id": "b1", "status": status, "tool_use_id": "u1"}))
+    system("task_notification", json!({"task_id": "b1", "status": status, "tool_use_id": "u1"}))
 }
 
-fn updated(patch: &Value) -> Value {
-    system("task_updated", &json!({"task_id": "b1", "patch": patch}))
+fn updated(patch: Value) -> Value {
+    system("task_updated", json!({"task_id": "b1", "patch": patch}))
 }
 
 #[test]
 fn a_task_begins_and_ends_once() {
-    let (begun, other) = (r#"task b1 Shell "make all" Running "u1""#, system("status", &json!({})));
+    let (begun, other) = (r#"task b1 Shell "make all" Running "u1""#, system("status", json!({})));
     for (status, ended) in [("completed", "Completed"), ("failed", "Failed"), ("killed", "Stopped")] {
         let ended = format!(r#"task b1 Shell "make all" {ended} "u1""#);
         let lines = [
             listed(&["b1"]),
-            started("local_bash", &json!({"is_backgrounded": true})),
+            started("local_bash", json!({"is_backgrounded": true})),
             listed(&["b1"]),
-            system("task_progress", &json!({"task_id": "b1", "description": "still"})),
-            updated(&json!({"status": status})),
+            system("task_progress", json!({"task_id": "b1", "description": "still"})),
+            updated(json!({"status": status})),
             notified(status),
             listed(&[]),
             notified(status),
@@ -78,19 +72,17 @@ fn kinds_of_work() {
         ("cron", "CronCreate", "Schedule"),
         ("new_kind", "Other", "Other"),
     ] {
-        let content = [json!({"type": "tool_use", "id": "u1", "name": tool, "input": {}})];
-        let lines =
-            [json!({"type": "assistant", "message": {"content": content}}), started(task_type, &json!({}))];
+        let lines = [assistant("m", tool_use("u1", tool, json!({}))), started(task_type, json!({}))];
         assert_eq!(told(&lines), [format!(r#"task b1 {kind} "make all" Running "u1""#)]);
     }
 }
 
 #[test]
 fn work_that_a_tool_use_waits_for_is_no_background_work() {
-    let foreground = started("local_agent", &json!({"is_backgrounded": false}));
-    let lines = [foreground.clone(), updated(&json!({"status": "completed"})), notified("completed")];
+    let foreground = started("local_agent", json!({"is_backgrounded": false}));
+    let lines = [foreground.clone(), updated(json!({"status": "completed"})), notified("completed")];
     assert_eq!(told(&lines), [""; 0]);
-    let lines = [foreground, updated(&json!({"is_backgrounded": true})), notified("stopped")];
+    let lines = [foreground, updated(json!({"is_backgrounded": true})), notified("stopped")];
     let (begun, ended) =
         (r#"task b1 Agent "make all" Running "u1""#, r#"task b1 Agent "make all" Stopped "u1""#);
     assert_eq!(told(&lines), [begun, ended]);
@@ -99,7 +91,7 @@ fn work_that_a_tool_use_waits_for_is_no_background_work() {
 #[test]
 fn work_ends_with_its_process() {
     let mut codec = codec();
-    let lines = [started("local_bash", &json!({})), listed(&["b1", "b2"])];
+    let lines = [started("local_bash", json!({})), listed(&["b1", "b2"])];
     decode(&mut codec, &lines.map(|line| line.to_string()));
     let mut out = Decoded::default();
     let exit = ProcessExit { code: Some(1), cancelled: false, description: "exited", last_words: "" };
@@ -124,7 +116,7 @@ fn work_that_did_not_outlive_its_agent_is_told() {
     );
     assert_eq!(told(&[told_of("killed", "")]), [format!(r#"{lost}.""#)]);
     assert_eq!(told(&[told_of("completed", summary)]), [""; 0]);
-    let known = [started("local_bash", &json!({})), told_of("failed", summary), notified("failed")];
+    let known = [started("local_bash", json!({})), told_of("failed", summary), notified("failed")];
     let (begun, ended) =
         (r#"task b1 Shell "make all" Running "u1""#, r#"task b1 Shell "make all" Failed "u1""#);
     assert_eq!(told(&known), [begun, ended]);

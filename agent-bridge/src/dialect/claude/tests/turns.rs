@@ -1,9 +1,9 @@
 //! Whose turn a record belongs to, and which turns a result ends.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use switchboard_core::ids::{RequestId, TurnId};
 
-use super::{codec, render::render};
+use super::{codec, lines, render::render};
 use crate::dialect::{Codec as _, Decoded, Delivered, claude::ClaudeCodec};
 
 /// A conversation: the codec, and all that it gave.
@@ -53,32 +53,27 @@ fn lifecycle(uuid: &str, state: &str) -> String {
 }
 
 fn text(text: &str) -> String {
-    let content = [json!({"type": "text", "text": text})];
-    json!({"type": "assistant", "message": {"id": "m", "content": content}}).to_string()
+    lines::assistant("m", lines::text(text)).to_string()
 }
 
 fn tool(id: &str) -> String {
-    let content = [json!({"type": "tool_use", "id": id, "name": "Bash", "input": {}})];
-    json!({"type": "assistant", "message": {"id": "m", "content": content}}).to_string()
+    lines::assistant("m", lines::tool_use(id, "Bash", json!({}))).to_string()
 }
 
-fn result(text: &str, more: &serde_json::Value) -> String {
-    let mut result = json!({"type": "result", "subtype": "success", "is_error": false, "num_turns": 1,
-        "terminal_reason": "completed", "result": text});
-    result.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    result.to_string()
+fn result(text: &str, more: Value) -> String {
+    lines::result(text, more).to_string()
 }
 
 fn own_result(text: &str) -> String {
-    result(text, &json!({"origin": {"kind": "task-notification"}}))
+    result(text, json!({"origin": {"kind": "task-notification"}}))
 }
 
 fn answer_to(uuid: &str, text: &str) -> String {
-    result(text, &json!({"user_message_uuids": [uuid]}))
+    result(text, json!({"user_message_uuids": [uuid]}))
 }
 
 fn old_result(text: &str) -> String {
-    result(text, &json!({}))
+    result(text, json!({}))
 }
 
 const ENDED: [&str; 2] = ["turn_ended Completed", "(turn ended)"];
@@ -137,21 +132,16 @@ fn the_agent_begins_a_turn_by_itself() {
     talk.gave(&[]);
     talk.says(INIT);
     talk.gave(&["agent_turn Background"]);
-    let event = |event: serde_json::Value| json!({"type": "stream_event", "event": event}).to_string();
-    talk.says(event(json!({"type": "message_start", "message": {"id": "m"}})));
-    talk.says(event(
-        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
-    ));
-    let delta = |text: &str| json!({"type": "text_delta", "text": text});
+    talk.says(lines::message_start("m").to_string());
+    talk.says(lines::block_start(0, lines::text("")).to_string());
     for piece in ["The build", " passed."] {
-        talk.says(event(json!({"type": "content_block_delta", "index": 0, "delta": delta(piece)})));
+        talk.says(lines::text_delta(0, piece).to_string());
     }
     talk.says(text("The build passed."));
-    talk.says(event(json!({"type": "content_block_stop", "index": 0})));
-    talk.says(event(json!({"type": "message_stop"})));
+    talk.says(lines::block_stop(0).to_string());
+    talk.says(lines::message_stop().to_string());
     talk.says(tool("u1"));
-    let content = [json!({"type": "tool_result", "tool_use_id": "u1", "content": "a.txt"})];
-    talk.says(json!({"type": "user", "message": {"content": content}}).to_string());
+    talk.says(lines::tool_result("u1", json!("a.txt")).to_string());
     talk.says(own_result("x"));
     talk.gave(&[
         r#"text 1-7 "The build""#,
@@ -239,7 +229,7 @@ fn a_folded_prompt_ends_with_the_agents_turn() {
     let both = |uuid: &str| {
         let more = json!({"origin": {"kind": "task-notification"}, "user_message_uuids": [uuid],
             "total_cost_usd": 0.5, "usage": {"input_tokens": 1, "output_tokens": 2}});
-        result("both", &more)
+        result("both", more)
     };
     assert_eq!(
         folded(both),
@@ -365,7 +355,7 @@ fn a_turn_without_a_word_says_so() {
     talk.gave(&["tool u1 Bash {}", silent, ENDED[0], ENDED[1]]);
     talk.prompt("t-3");
     talk.says(INIT);
-    talk.says(result("", &json!({"num_turns": 0})));
+    talk.says(result("", json!({"num_turns": 0})));
     talk.gave(&[silent, ENDED[0], ENDED[1]]);
 }
 
@@ -386,7 +376,7 @@ fn what_came_after_a_turn_is_no_answer_to_the_next_prompt() {
     talk.gave(&[r#"notice Info command_output "done""#]);
     let uuid = talk.prompt("t1");
     talk.says(begins(&uuid));
-    talk.says(result("The answer.", &json!({"user_message_uuids": [uuid]})));
+    talk.says(result("The answer.", json!({"user_message_uuids": [uuid]})));
     talk.gave(&[r#"message "The answer.""#, "turn_ended Completed", "(turn ended)"]);
 }
 
