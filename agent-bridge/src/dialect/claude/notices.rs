@@ -1,6 +1,6 @@
 //! What the agent says beside its answer, as notices.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -12,6 +12,7 @@ use super::{
     records::{self, Line, Message, TurnResult, lenient, parse},
     sent_notices::Compaction,
     state::{Cancel, ClaudeCodec},
+    tools::split_key,
 };
 use crate::{
     dialect::{
@@ -244,6 +245,13 @@ impl ClaudeCodec {
         }
     }
 
+    /// Forgets what was decided about uses that have ended with their turn: those that are no longer known.
+    pub(super) fn forget_decided(&mut self) {
+        let known = self.state.tools.keys().chain(self.state.ended_uses.keys());
+        let known: BTreeSet<&str> = known.map(|key| split_key(key).1).collect();
+        self.state.sent_notices.decided.retain(|call_id| known.contains(&**call_id));
+    }
+
     /// Sends a notice for each denial by the agent's own rules among a line's results of tools.
     pub(super) fn denied_by_rules(&mut self, line: &Line<'_>, call_id: &str, tool: &str, out: &mut Decoded) {
         let metas: Vec<ResultMeta<'_>> = parse(line.tool_result_meta).unwrap_or_default();
@@ -278,7 +286,6 @@ impl ClaudeCodec {
             }
         }
         let sent = &mut self.state.sent_notices;
-        sent.decided.clear();
         sent.outputs.clear();
         sent.compaction = Compaction::None;
         if needs_sign_in(result) {

@@ -1,12 +1,12 @@
 //! Requests of the agent: permission to use a tool, questions, forms, and requests that are always refused.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, mem};
 
 use serde_json::{json, value::RawValue};
 use switchboard_core::{
     agent::{AgentEvent, PermissionAsk},
     ids::RequestId,
-    wire::{NoticeLevel, Question},
+    wire::{NoticeLevel, Question, QuestionItem},
 };
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     questions,
     records::{self, ControlRequest, Line},
     state::{ClaudeCodec, Pending},
-    tools::UsedIn,
+    tools::{UsedIn, parent_of},
 };
 use crate::{
     dialect::Decoded,
@@ -55,46 +55,53 @@ impl Pending {
 }
 
 impl ClaudeCodec {
+    /// Handles a request, the `nth` object of the line at `position`.
     pub(super) fn control_request(&mut self, position: u64, nth: usize, line: &Line<'_>, out: &mut Decoded) {
         let agent_id = line.request_id.as_deref().unwrap_or_default();
         let whole = line.request.map(RawValue::get).unwrap_or_default();
-        let Ok(request) = serde_json::from_str::<ControlRequest<'_>>(whole) else {
-            return self.refuse(agent_id, UNREADABLE, out);
+        let Some(request_id) = self.request_id(position, nth) else { return };
+        let asked = match serde_json::from_str(whole) {
+            Ok(request) => self.ask(agent_id, &request, whole, (position, request_id), out),
+            Err(_) => Err(UNREADABLE),
         };
-        if let Some(call_id) = request.tool_use_id.as_deref() {
+        if let Err(refused) = asked {
+            self.refuse(agent_id, refused, out);
+        }
+    }
+
+    /// Asks people for what the agent requests. `whole` is the request as JSON.
+    fn ask(
+        &mut self,
+        agent_id: &str,
+        request: &ControlRequest<'_>,
+        whole: &str,
+        (position, request_id): (u64, RequestId),
+        out: &mut Decoded,
+    ) -> Result<(), Refused> {
+        let call_id = request.tool_use_id.as_deref();
+        if let Some(call_id) = call_id {
             self.note_decided(call_id);
         }
-        let tool = match (&*request.subtype, request.tool_name.as_deref(), request.input) {
-            ("can_use_tool", Some(tool), Some(input)) => Some((tool, input.get())),
-            ("can_use_tool", ..) => return self.refuse(agent_id, UNREADABLE, out),
-            (elicitation::SUBTYPE, ..) => None,
-            _ => return self.refuse(agent_id, UNSERVED, out),
-        };
+        let tool = requested_tool(request)?;
         if self.is_open(agent_id) || self.state.pending.len() >= REQUESTS {
-            return self.refuse(agent_id, TOO_MANY, out);
+            return Err(TOO_MANY);
         }
-        let Some(request_id) = self.request_id(position, nth) else { return };
-        let parent = self.asking(request.agent_id.as_deref(), request.tool_use_id.as_deref());
-        let from = out.events.len();
+        let parent = self.asking(request.agent_id.as_deref(), call_id);
         let input = tool.map_or(whole, |(_, input)| input);
         let value = records::value(input);
-        if let Some((call_id, (tool, _))) = request.tool_use_id.as_deref().zip(tool) {
-            let place = UsedIn { parent: parent.as_deref(), message: "" };
-            self.tool_started(place, call_id, tool, value.clone(), out);
-        }
         let questions = match tool {
             None => Some(elicitation::questions(input)),
-            Some((questions::TOOL, _)) => {
-                let questions = questions::read(&value);
-                if questions::are_ambiguous(&questions) {
-                    return self.refuse(agent_id, AMBIGUOUS, out);
-                }
-                Some(questions)
-            }
+            Some((questions::TOOL, _)) => Some(questions::read(&value)),
             Some(_) => None,
         };
-        if questions.is_some() && self.question_bytes() + input.len() > QUESTION_INPUT_BYTES {
-            return self.refuse(agent_id, TOO_LARGE, out);
+        if let Some((call_id, (tool, _))) = call_id.zip(tool) {
+            let from = out.events.len();
+            let place = UsedIn { parent: parent.as_deref(), message: "" };
+            self.tool_started(place, call_id, tool, value, out);
+            put_below(parent.as_deref(), from, out);
+        }
+        if let Some(questions) = &questions {
+            self.check_questions(questions, input)?;
         }
         let pending = Pending {
             agent_id: agent_id.into(),
@@ -103,8 +110,10 @@ impl ClaudeCodec {
             question: questions.is_some(),
             form: tool.is_none(),
             parent: parent.clone(),
+            call_id: call_id.map(Into::into),
         };
         self.state.pending.insert(request_id.as_str().into(), pending);
+        let from = out.events.len();
         out.events.push(match questions {
             Some(questions) => AgentEvent::Question(Question { request_id, questions }),
             None => AgentEvent::Permission(PermissionAsk {
@@ -116,17 +125,60 @@ impl ClaudeCodec {
                     .as_deref()
                     .or(request.decision_reason.as_deref())
                     .map(Into::into),
-                call_id: request.tool_use_id.as_deref().map(Into::into),
+                call_id: call_id.map(Into::into),
             }),
         });
         put_below(parent.as_deref(), from, out);
+        Ok(())
+    }
+
+    /// Checks that answers to these questions can be assigned to them, and that the codec can store their input.
+    fn check_questions(&self, questions: &[QuestionItem], input: &str) -> Result<(), Refused> {
+        if questions::are_ambiguous(questions) {
+            return Err(AMBIGUOUS);
+        }
+        if self.question_bytes() + input.len() > QUESTION_INPUT_BYTES {
+            return Err(TOO_LARGE);
+        }
+        Ok(())
+    }
+
+    /// Denies what is still asked when the turn ends, because nobody can answer it any more: a subagent in the
+    /// background would wait for ever. A request whose asker has ended with the turn is only forgotten, because the
+    /// agent may take an unexpected answer for the answer to its next request.
+    pub(super) fn deny_unanswered(&mut self, out: &mut Decoded) {
+        let unanswered = mem::take(&mut self.state.pending);
+        let waiting = unanswered.values().filter(|pending| self.waits_beyond_turn(pending));
+        let before = out.replies.len();
+        out.replies.extend(waiting.filter_map(Pending::denial_at_the_end));
+        if out.replies.len() > before {
+            let text = "The turn ended before somebody answered what a subagent had asked; it was denied, and what \
+                        it wanted is not done.";
+            out.notice(NoticeLevel::Warning, "request_refused", text, None);
+        }
+    }
+
+    /// Whether the asker of this request may go on when the turn ends. A request of which nobody knows who asked may be
+    /// one of a subagent in the background.
+    fn waits_beyond_turn(&self, pending: &Pending) -> bool {
+        let place = UsedIn { parent: pending.parent.as_deref(), message: "" };
+        if let Some(call_id) = &pending.call_id {
+            if self.has_ended(place, call_id) {
+                return false;
+            }
+            let tool = self.running_use(place, call_id).and_then(|key| self.state.tools.get_key_value(&key));
+            // The agent announces its own uses before it asks.
+            if tool.is_some_and(|(key, tool)| parent_of(key).is_none() && !tool.message.is_empty()) {
+                return false;
+            }
+        }
+        pending.parent.as_ref().is_none_or(|parent| !self.ends_with_turn(parent))
     }
 
     /// The request id for the `nth` object of the line at `position`. The agent may reuse its own ids, and an answer
     /// may arrive after its request was withdrawn; this id never belongs to another request.
     fn request_id(&self, position: u64, nth: usize) -> Option<RequestId> {
-        let nth = if nth == 0 { String::new() } else { format!(".{nth}") };
-        RequestId::parse(&format!("{}{position}{nth}", self.state.prefix)).ok()
+        RequestId::parse(&self.id(position, nth)).ok()
     }
 
     /// The open request that an answer with this request id belongs to.
@@ -180,6 +232,16 @@ impl ClaudeCodec {
         let ids: BTreeSet<&str> = [id.as_str(), agent_id].into();
         let ids = ids.into_iter().filter_map(|id| RequestId::parse(id).ok());
         out.events.extend(ids.map(|request_id| AgentEvent::Withdrawn { request_id }));
+    }
+}
+
+/// The tool that the agent asks to use, and its input as JSON. `None` for a form.
+fn requested_tool<'a>(request: &'a ControlRequest<'_>) -> Result<Option<(&'a str, &'a str)>, Refused> {
+    match (&*request.subtype, request.tool_name.as_deref(), request.input) {
+        ("can_use_tool", Some(tool), Some(input)) => Ok(Some((tool, input.get()))),
+        ("can_use_tool", ..) => Err(UNREADABLE),
+        (elicitation::SUBTYPE, ..) => Ok(None),
+        _ => Err(UNSERVED),
     }
 }
 

@@ -16,7 +16,7 @@ pub(super) struct SentNotices {
     pub(super) limits: BTreeMap<String, Value>,
     /// Outputs of commands in this turn that were sent once, and whether they came by a replayed line.
     pub(super) outputs: Vec<(bool, Streamed)>,
-    /// Tool uses in this turn that a person was asked about, or whose denial was sent.
+    /// Tool uses that a person was asked about, or whose denial was sent: of this turn, and of subagents that go on.
     pub(super) decided: BTreeSet<String>,
 }
 

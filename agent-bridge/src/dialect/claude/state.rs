@@ -230,6 +230,9 @@ pub(super) struct Pending {
     /// The tool use that runs the subagent which asks, if one does.
     #[serde(default)]
     pub(super) parent: Option<String>,
+    /// The tool use that waits for permission, if the agent names it.
+    #[serde(default)]
+    pub(super) call_id: Option<String>,
 }
 
 /// Notes a new value, and sends it if it is another than the one before.

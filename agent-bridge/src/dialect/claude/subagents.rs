@@ -76,18 +76,33 @@ impl ClaudeCodec {
     }
 
     /// Whether the subagent that this tool use runs goes on when the turn ends: background work runs it.
-    pub(super) fn outlives_turn(&self, parent: &str) -> bool {
-        let mut parent = parent;
+    pub(super) fn outlives_turn(&self, call_id: &str) -> bool {
+        self.top_of_subagent(call_id).is_some_and(|top| self.runs_in_background(top))
+    }
+
+    /// Whether the subagent that this tool use runs ends with the turn: the agent itself waits for it.
+    pub(super) fn ends_with_turn(&self, call_id: &str) -> bool {
+        let top = self.top_of_subagent(call_id);
+        top.is_some_and(|top| self.state.tools.contains_key(top) && !self.runs_in_background(top))
+    }
+
+    fn runs_in_background(&self, call_id: &str) -> bool {
+        self.state.tasks.values().any(|work| work.runs(call_id))
+    }
+
+    /// The tool use for whose subagent no other subagent waits: this one, or one above it. `None` if the subagents are
+    /// nested too deep.
+    fn top_of_subagent<'a>(&'a self, call_id: &'a str) -> Option<&'a str> {
+        let mut top = call_id;
         for _ in 0..DEPTH {
-            if self.state.tasks.values().any(|work| work.runs(parent)) {
-                return true;
-            }
             let mut keys = self.state.tools.keys().map(|key| split_key(key));
-            let above = keys.find_map(|(above, id)| above.filter(|_| id == parent));
-            let Some(above) = above else { return false };
-            parent = above;
+            let above = keys.find_map(|(above, id)| above.filter(|_| id == top));
+            match above {
+                Some(above) if !self.runs_in_background(top) => top = above,
+                Some(_) | None => return Some(top),
+            }
         }
-        false
+        None
     }
 }
 

@@ -98,6 +98,15 @@ impl ClaudeCodec {
         self.state.tools.iter().find(is_it).map(|(key, _)| key.clone())
     }
 
+    /// Whether a use with this id has ended, at this place or, if the place is not known, anywhere.
+    pub(super) fn has_ended(&self, place: UsedIn<'_>, id: &str) -> bool {
+        let is_it = |key: &String| {
+            let (parent, known) = split_key(key);
+            known == id && (place.parent.is_none() || place.parent == parent)
+        };
+        self.running_use(place, id).is_none() && self.state.ended_uses.keys().any(is_it)
+    }
+
     /// Handles a `user` line: the results of tool uses, and texts that the agent gives to itself.
     pub(super) fn user(&mut self, line: &Line<'_>, out: &mut Decoded) {
         let origin = line.origin.as_ref().filter(|_| line.subagent().is_none());

@@ -1,6 +1,6 @@
 //! Whose turn a record belongs to: the turn of the prompt that was sent last, or one that the agent began by itself.
 
-use std::{collections::BTreeSet, mem};
+use std::collections::BTreeSet;
 
 use switchboard_core::{
     agent::AgentEvent,
@@ -10,7 +10,7 @@ use switchboard_core::{
 use super::{
     blocks::MessageEnd,
     records::{Line, TurnResult},
-    state::{Cancel, ClaudeCodec, OwnTurn, Pending, PromptPhase, Prompted},
+    state::{Cancel, ClaudeCodec, OwnTurn, PromptPhase, Prompted},
     tools::parent_of,
 };
 use crate::dialect::{Decoded, TurnEnding};
@@ -168,21 +168,19 @@ impl ClaudeCodec {
         }
     }
 
-    /// Forgets what belongs to the turn that ends: the hub closes what is still open. Subagents in the background go on,
-    /// but nobody can answer what they have asked, so it is denied.
+    /// Forgets what belongs to the turn that ends: the hub closes what is still open. Subagents in the background go
+    /// on.
     pub(super) fn close_turn(&mut self, out: &mut Decoded) {
         self.end_subagent_streams(out);
         let uses = self.state.tools.keys().chain(self.state.ended_uses.keys());
         let parents = uses.filter_map(|key| parent_of(key));
-        let parents = parents.chain(self.state.pending.values().filter_map(|ask| ask.parent.as_deref()));
         let go_on: BTreeSet<String> =
             parents.filter(|parent| self.outlives_turn(parent)).map(Into::into).collect();
         let goes_on = |key: &str| parent_of(key).is_some_and(|parent| go_on.contains(parent));
+        self.deny_unanswered(out);
         self.state.tools.retain(|key, _| goes_on(key));
         self.state.ended_uses.retain(|key, _| goes_on(key));
-        let pending = mem::take(&mut self.state.pending).into_values();
-        let waits = |ask: &Pending| ask.parent.as_ref().is_some_and(|parent| go_on.contains(parent));
-        out.replies.extend(pending.filter(waits).filter_map(|ask| ask.denial_at_the_end()));
+        self.forget_decided();
         self.state.output.unconfirmed.clear();
         self.state.output.synthetic = None;
         self.state.output.spoke = false;

@@ -6,8 +6,8 @@ use switchboard_core::ids::TurnId;
 use super::{
     codec,
     lines::{
-        ask, assistant, block_start, block_stop, by, check, message_start, message_stop, result, system,
-        text, text_delta, tool_result, tool_use,
+        ask, assistant, block_start, block_stop, by, check, message_start, message_stop, result, shown,
+        system, text, text_delta, tool_result, tool_use,
     },
     render::render,
 };
@@ -213,11 +213,68 @@ fn what_a_background_subagent_asks_is_denied_when_the_turn_ends() {
             "withdrawn 1-4",
             "withdrawn r-1",
             r#"message "x""#,
+            r#"notice Warning request_refused "The turn ended before somebody answered what a subagent had asked; it was denied, and what it wanted is not done.""#,
             "turn_ended Completed",
             r#"reply {"type":"control_response","response":{"subtype":"success","request_id":"r-2","response":{"behavior":"deny","message":"The turn ended before an answer."}}}"#,
             "(turn ended)",
         ],
     );
+}
+
+#[test]
+fn what_may_be_asked_by_a_background_subagent_is_denied_when_the_turn_ends() {
+    let agent = || says(None, "m", uses("u1", "Agent"));
+    let of_subagent = || says(SUB, "s1", uses("u2", "Bash"));
+    let launch = || ended_use(None, "u1", "Async agent launched successfully. (internal)");
+    for (before, request, denied) in [
+        // The codec knows no such work, and no such tool use.
+        (vec![], json!({"agent_id": "a9"}), true),
+        (vec![], json!({"agent_id": "a9", "tool_use_id": "u9"}), true),
+        (vec![], json!({}), true),
+        // Nothing says that the subagent works in the background, but the agent does not wait for it.
+        (vec![agent(), launch(), of_subagent()], json!({"tool_use_id": "u2"}), true),
+        // The agent itself asks, or a subagent that it waits for.
+        (vec![says(None, "m", uses("u2", "Bash"))], json!({"tool_use_id": "u2"}), false),
+        (vec![agent(), of_subagent()], json!({"tool_use_id": "u2"}), false),
+        // The tool use has ended without the answer.
+        (vec![agent(), launch(), of_subagent()], json!({"tool_use_id": "u2", "ends": true}), false),
+    ] {
+        let mut lines = vec![system("init", json!({}))];
+        lines.extend(before);
+        lines.push(ask("r-1", request.clone()));
+        lines.extend(request["ends"].as_bool().map(|_| ended_use(None, "u2", "aborted")));
+        lines.push(ended());
+        let shown = shown(&lines);
+        let any = |part: &str| shown.iter().any(|line| line.contains(part));
+        assert!(any("permission "), "{shown:?}");
+        let found = [
+            any("notice Warning request_refused"),
+            any(r#""request_id":"r-1","response":{"behavior":"deny""#),
+        ];
+        assert_eq!(found, [denied; 2], "{request} {shown:?}");
+    }
+}
+
+#[test]
+fn a_denial_is_remembered_while_the_subagent_that_asked_goes_on() {
+    let mut denied = ended_use(SUB, "u2", "no");
+    denied["message"]["content"][0]["is_error"] = true.into();
+    denied["tool_result_meta"] =
+        json!([{"id": "u2", "permission_decision": {"decision": "reject", "source": "config"}}]);
+    let lines = [
+        system("init", json!({})),
+        says(None, "m", uses("u1", "Agent")),
+        launched("u1"),
+        ended_use(None, "u1", "Async agent launched successfully."),
+        says(SUB, "s1", uses("u2", "Bash")),
+        ask("r-1", json!({"tool_use_id": "u2"})),
+        ended(),
+        denied,
+        result("y", json!({"permission_denials": [{"tool_name": "Bash", "tool_use_id": "u2"}]})),
+    ];
+    let shown = shown(&lines);
+    assert!(shown.iter().any(|line| line == r#"under u1: tool_end u2 Bash Err("no")"#), "{shown:?}");
+    assert!(!shown.iter().any(|line| line.contains("permission_denied")), "{shown:?}");
 }
 
 #[test]
