@@ -31,12 +31,13 @@ pub(crate) const LIBRARIES: [(&str, &[&str]); 6] = [
 ];
 
 /// The least amounts of work of tests with `--nightly`: malformed frames over each transport, inputs of each fuzz
-/// target, steps of the simulator, turns in one chat.
-const NIGHTLY_COUNTS: [(&str, &str); 4] = [
+/// target, steps of the simulator, turns in one chat, chains of daemons.
+const NIGHTLY_COUNTS: [(&str, &str); 5] = [
     ("SWITCHBOARD_FUZZ_FRAMES", "10000000"),
     ("BOLERO_RANDOM_ITERATIONS", "100000"),
     ("SWITCHBOARD_SIM_STEPS", "100000000"),
     ("SWITCHBOARD_ENDURANCE_TURNS", "100000"),
+    ("SWITCHBOARD_DAEMON_CHAINS", "300"),
 ];
 
 /// The optimisation level of tests with `--nightly`: without optimisation, these amounts would take a day.

@@ -27,9 +27,15 @@ static LISTS_CHILDREN: LazyLock<bool> =
 
 /// All processes, by process id.
 pub(crate) fn all() -> HashMap<i32, Entry> {
+    others(&HashMap::new())
+}
+
+/// The processes whose ids are not in this table, by process id.
+pub(crate) fn others(table: &HashMap<i32, Entry>) -> HashMap<i32, Entry> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter_map(|pid| Some((pid, entry(pid)?))).collect()
+    let others = pids.filter(|pid| !table.contains_key(pid));
+    others.filter_map(|pid| Some((pid, entry(pid)?))).collect()
 }
 
 /// One process; `None` if there is no process with this id.

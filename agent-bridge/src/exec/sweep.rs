@@ -32,6 +32,9 @@ const ROUNDS: usize = 100;
 /// Delay between two rounds, for killed processes to exit.
 const BETWEEN_ROUNDS: Duration = Duration::from_millis(5);
 
+/// Most lists of new processes in one round, while other programs start processes all the time.
+const LISTS_OF_NEW: usize = 20;
+
 /// How long the processes below a host may resist. Some cannot be killed while they wait for a device.
 const BELOW_A_HOST: Duration = Duration::from_secs(3);
 /// Rounds without a delay between them, for processes that exit as soon as they have started another one.
@@ -202,25 +205,18 @@ pub fn sweep_leftovers(prefix: &str) -> usize {
 /// returns how many processes these have killed.
 fn round(sweeps: &mut Vec<Sweep>) -> usize {
     let own = rustix::process::getpid().as_raw_nonzero().get();
-    let table = process_table::all();
-    let mut left = vec![false; sweeps.len()];
-    // Agents first, then the oldest, so that no shell reports that its child was killed.
-    let mut found: Vec<(i32, usize)> = owners(&table, own, sweeps).into_iter().collect();
-    found.sort_unstable_by_key(|(pid, owner)| {
-        let is_agent = sweeps[*owner].target.agent.is_some_and(|(agent, _)| agent == *pid);
-        (!is_agent, table.get(pid).map(|entry| entry.started), *pid)
-    });
-    for (pid, owner) in found {
-        let Some(entry) = table.get(&pid) else { continue };
-        let sweep = &mut sweeps[owner];
-        if entry.zombie {
-            // Its parent reaps it; only adopted processes are reaped here.
-            if entry.parent == own && sweep.target.agent.is_none_or(|(agent, _)| agent != pid) {
-                let _ = waitpid(Pid::from_raw(pid), WaitOptions::NOHANG);
-            }
-            continue;
+    let mut table = process_table::all();
+    let mut left = kill_found(&table, own, sweeps);
+    // A process may start another one and exit before the search comes to it. The new one is looked at at once, while it
+    // has no time to do the same.
+    for _ in 0..LISTS_OF_NEW {
+        let new = process_table::others(&table);
+        if new.is_empty() {
+            break;
         }
-        left[owner] |= sweep.killed.kill((pid, entry.started));
+        let left_of_new = kill_found(&new, own, sweeps);
+        left.iter_mut().zip(left_of_new).for_each(|(left, new)| *left |= new);
+        table.extend(new);
     }
     let mut killed = 0;
     let mut left = left.into_iter();
@@ -248,6 +244,30 @@ fn round(sweeps: &mut Vec<Sweep>) -> usize {
         false
     });
     killed
+}
+
+/// Kills all processes in a table that belong to sweeps. Returns for each sweep whether to search for it again.
+fn kill_found(table: &HashMap<i32, Entry>, own: i32, sweeps: &mut [Sweep]) -> Vec<bool> {
+    let mut left = vec![false; sweeps.len()];
+    // Agents first, then the oldest, so that no shell reports that its child was killed.
+    let mut found: Vec<(i32, usize)> = owners(table, own, sweeps).into_iter().collect();
+    found.sort_unstable_by_key(|(pid, owner)| {
+        let is_agent = sweeps[*owner].target.agent.is_some_and(|(agent, _)| agent == *pid);
+        (!is_agent, table.get(pid).map(|entry| entry.started), *pid)
+    });
+    for (pid, owner) in found {
+        let Some(entry) = table.get(&pid) else { continue };
+        let sweep = &mut sweeps[owner];
+        if entry.zombie {
+            // Its parent reaps it; only adopted processes are reaped here.
+            if entry.parent == own && sweep.target.agent.is_none_or(|(agent, _)| agent != pid) {
+                let _ = waitpid(Pid::from_raw(pid), WaitOptions::NOHANG);
+            }
+            continue;
+        }
+        left[owner] |= sweep.killed.kill((pid, entry.started));
+    }
+    left
 }
 
 /// The sweep to which each process belongs, by process id; never this process.

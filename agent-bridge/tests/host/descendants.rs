@@ -21,6 +21,20 @@ async fn with_daemons(fixture: &Fixture, name: usize) -> TestGateway {
     gateway
 }
 
+/// Starts an agent with a chain of daemons.
+async fn with_chain(fixture: &Fixture, name: &str) -> TestGateway {
+    let mut gateway = TestGateway::start(fixture.stub(&daemons::chain(name)));
+    gateway.prompt("x");
+    eventually("it has the prompt", || fixture.workspace().join("received").exists()).await;
+    gateway
+}
+
+/// Removes what an ended instance has left, so that another one can begin.
+fn forget_instance(fixture: &Fixture) {
+    std::fs::remove_dir_all(fixture.run_dir()).unwrap();
+    std::fs::remove_file(fixture.workspace().join("received")).unwrap();
+}
+
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("daemons_end_with_a_stopped_agent", |fixture| async move {
@@ -51,16 +65,20 @@ pub(crate) fn trials() -> Vec<Trial> {
             assert_eq!(daemons::running(1055), 0);
         }),
         trial("a_chain_of_daemons_that_start_the_next_one_and_exit_ends", |fixture| async move {
-            let script = r#"cat > chain-link <<'END'
-[ "$1" -lt 100000 ] && { setsid env -i sh chain-link $(($1 + 1)) & }
-END
-                setsid env -i sh chain-link 0 &
-                while read -r line; do echo >> received; done"#;
-            let mut gateway = TestGateway::start(fixture.stub(script));
-            gateway.prompt("x");
-            eventually("it has the prompt", || fixture.workspace().join("received").exists()).await;
-            gateway.stop().await;
-            assert_eq!(daemons::with_arguments(&["sh", "chain-link"]), 0);
+            for _ in 0..daemons::chains() {
+                with_chain(&fixture, "chain-link").await.stop().await;
+                assert_eq!(daemons::links("chain-link"), 0);
+                forget_instance(&fixture);
+            }
+        }),
+        trial("a_chain_of_daemons_ends_after_its_host_was_killed", |fixture| async move {
+            for _ in 0..daemons::chains() {
+                let gateway = with_chain(&fixture, "orphaned-link").await;
+                kill(fixture.host_pid());
+                assert_eq!(exit_error(&gateway.exit().await.0).0, "agent_exited");
+                assert_eq!(daemons::links("orphaned-link"), 0);
+                forget_instance(&fixture);
+            }
         }),
     ]
 }
