@@ -1,13 +1,19 @@
 //! Stops of agents whose hosts do not react, come and go, or lose their directories.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use libtest_mimic::Trial;
+use switchboard_agent_bridge::HostConfig;
 use switchboard_core::agent::AgentExit;
 use switchboard_runtime::AgentControl;
 use tokio::{io::AsyncReadExt, net::UnixListener, time::timeout};
 
 use crate::{
+    Fixture,
     deaths::impostor,
     gateway::{TestGateway, exit_error},
     pause,
@@ -19,21 +25,93 @@ const SHORT: Duration = Duration::from_millis(20);
 /// Longer than any test may take.
 const LONG: Duration = Duration::from_secs(3600);
 
+/// How many hosts come and go before the order or the host that stays. More than the gateway itself starts.
+const TIMES: usize = 10;
+
+/// When a gateway gets an order whose hosts come and go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    /// It starts a host.
+    Starting,
+    /// It has greeted a host.
+    Greeted,
+}
+
+/// The configuration of hosts that come and go: each of the first ones asks with the file `wanted` for another host in
+/// its place, and waits until the file is gone.
+fn hosts_that_come_and_go(fixture: &Fixture) -> (HostConfig, PathBuf) {
+    let mut config = fixture.demo();
+    let (count, wanted) = (fixture.workspace().join("count"), fixture.workspace().join("wanted"));
+    let script = format!(
+        "n=$(cat {count} 2>/dev/null || echo 0); echo $((n + 1)) > {count}
+        [ $n -ge {TIMES} ] && exec \"$0\" \"$@\"
+        touch {wanted}; while [ -e {wanted} ]; do sleep 0.01; done",
+        count = count.display(),
+        wanted = wanted.display(),
+    );
+    config.host.splice(0..0, ["sh".into(), "-c".into(), script]);
+    (config, wanted)
+}
+
 /// Acts as hosts that exit as soon as a gateway has connected, whenever the file `wanted` asks for one.
 async fn come_and_go(dir: &Path, wanted: &Path, times: usize) {
     for _ in 0..times {
-        eventually("a host is wanted", || wanted.exists()).await;
-        let _ = fs::remove_file(dir.join("socket"));
-        let (lock, listener) = impostor(dir);
-        listener.set_nonblocking(true).unwrap();
-        let listener = UnixListener::from_std(listener).unwrap();
-        fs::remove_file(wanted).unwrap();
-        let hello = async {
-            let (mut socket, _) = listener.accept().await.unwrap();
-            socket.read_exact(&mut [0; 17]).await.unwrap();
-            drop(lock);
+        one_comes_and_goes(dir, wanted, |_| ()).await;
+    }
+}
+
+/// Acts as one of these hosts. `reached` is called at each moment of the gateway.
+async fn one_comes_and_goes(dir: &Path, wanted: &Path, reached: impl Fn(Moment)) {
+    eventually("a host is wanted", || wanted.exists()).await;
+    reached(Moment::Starting);
+    let _ = fs::remove_file(dir.join("socket"));
+    let (lock, listener) = impostor(dir);
+    listener.set_nonblocking(true).unwrap();
+    let listener = UnixListener::from_std(listener).unwrap();
+    fs::remove_file(wanted).unwrap();
+    let hello = async {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        socket.read_exact(&mut [0; 17]).await.unwrap();
+        reached(Moment::Greeted);
+        drop(lock);
+    };
+    timeout(TIMEOUT, hello).await.expect("the gateway connects");
+}
+
+/// Sends gateways an order after some hosts have come and gone. The instances end, however many more of them come.
+async fn ordered_while_hosts_come_and_go(fixture: Fixture, order: fn() -> AgentControl) {
+    let moments = [Moment::Starting, Moment::Greeted].into_iter();
+    for (moment, times) in moments.flat_map(|moment| [(moment, 0), (moment, TIMES / 2)]) {
+        let (config, wanted) = hosts_that_come_and_go(&fixture);
+        let dir = fixture.run_dir();
+        let mut gateway = TestGateway::start(config);
+        gateway.prompt("echo x");
+        come_and_go(&dir, &wanted, times).await;
+        let gives_order = |reached| {
+            if reached == moment {
+                gateway.control(order());
+            }
         };
-        timeout(TIMEOUT, hello).await.expect("the gateway connects");
+        if order() == AgentControl::Kill && moment == Moment::Starting {
+            // The gateway does not wait for that host.
+            eventually("a host is wanted", || wanted.exists()).await;
+            gives_order(moment);
+        } else {
+            one_comes_and_goes(&dir, &wanted, gives_order).await;
+        }
+        // The gateway may have begun to start one more before it receives the order.
+        let exit = tokio::select! {
+            exit = gateway.exit() => exit,
+            () = come_and_go(&dir, &wanted, 2) => panic!("{moment:?} after {times}: it goes on"),
+        };
+        assert_eq!(exit, (AgentExit::Stopped, vec![]), "{moment:?} after {times}");
+        eventually("the last host that was asked for has gone", || {
+            let _ = fs::remove_file(&wanted);
+            alive(&fixture.mark).is_empty()
+        })
+        .await;
+        fs::remove_file(fixture.workspace().join("count")).unwrap();
+        fs::remove_dir_all(dir).unwrap();
     }
 }
 
@@ -82,23 +160,18 @@ pub(crate) fn trials() -> Vec<Trial> {
             assert!(alive(&fixture.mark).is_empty());
         }),
         trial("a_prompt_reaches_its_agent_however_many_hosts_come_and_go_before", |fixture| async move {
-            // More than the gateway itself starts.
-            const TIMES: usize = 10;
-            let mut config = fixture.demo();
-            let (count, wanted) = (fixture.workspace().join("count"), fixture.workspace().join("wanted"));
-            let script = format!(
-                "n=$(cat {count} 2>/dev/null || echo 0); echo $((n + 1)) > {count}
-                [ $n -ge {TIMES} ] && exec \"$0\" \"$@\"
-                touch {wanted}; while [ -e {wanted} ]; do sleep 0.01; done",
-                count = count.display(),
-                wanted = wanted.display(),
-            );
-            config.host.splice(0..0, ["sh".into(), "-c".into(), script]);
+            let (config, wanted) = hosts_that_come_and_go(&fixture);
             let mut gateway = TestGateway::start(config);
             gateway.prompt("echo x");
             come_and_go(&fixture.run_dir(), &wanted, TIMES).await;
             assert_eq!(gateway.turn().await.text(), "x");
             gateway.stop().await;
+        }),
+        trial("a_stop_is_obeyed_however_many_hosts_come_and_go_before", |fixture| {
+            ordered_while_hosts_come_and_go(fixture, || AgentControl::Stop)
+        }),
+        trial("a_kill_is_obeyed_however_many_hosts_come_and_go_before", |fixture| {
+            ordered_while_hosts_come_and_go(fixture, || AgentControl::Kill)
         }),
         trial("a_host_whose_directory_is_removed_ends_in_the_middle_of_a_turn", |fixture| async move {
             let mut config = fixture.demo();
