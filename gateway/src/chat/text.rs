@@ -9,6 +9,9 @@ use icu_properties::{
 };
 use unicode_security::{MixedScript, is_potential_mixed_script_confusable_char, skeleton};
 
+/// A letter or digit may carry this many combining marks; more would cover the text around it.
+const MARKS: usize = 2;
+
 /// Makes an agent's text safe. Joiners and variation selectors stay, since emoji and some scripts need them.
 pub(super) fn safe(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -49,8 +52,12 @@ pub(super) fn reveal(line: &str) -> String {
         let (word, after) = rest.split_at(end);
         rest = after;
         let disguised = is_disguised(word);
+        // How many more marks the letter before may carry. A mark without a letter changes how something else looks.
+        let mut room: usize = 0;
         for c in word.chars() {
-            if is_unseen(c) || (!c.is_ascii() && disguised(c)) {
+            let fits = !is_mark(c) || room > 0;
+            room = if is_mark(c) { room.saturating_sub(1) } else { MARKS };
+            if is_unseen(c) || !fits || (!c.is_ascii() && disguised(c)) {
                 push_token(&mut out, c);
             } else {
                 out.push(c);
@@ -80,14 +87,15 @@ fn is_control(c: char) -> bool {
     reorders || matches!(category(c), Control | Format | LineSeparator | ParagraphSeparator)
 }
 
-/// Whether a character is drawn as nothing, or without a known glyph.
+/// Whether a character is drawn as nothing, without a known glyph, or around the character before.
 fn is_unseen(c: char) -> bool {
-    use GeneralCategory::{PrivateUse, SpaceSeparator, Surrogate, Unassigned};
+    use GeneralCategory::{EnclosingMark, PrivateUse, SpaceSeparator, Surrogate, Unassigned};
     is_control(c)
         || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
-        || (c != ' ' && matches!(category(c), SpaceSeparator | PrivateUse | Surrogate | Unassigned))
-        // The blank Braille pattern.
-        || c == '\u{2800}'
+        || matches!(category(c), EnclosingMark | PrivateUse | Surrogate | Unassigned)
+        || (c != ' ' && category(c) == SpaceSeparator)
+        // Blank symbols that no property covers: the empty Braille pattern, the place of an object, the null notehead.
+        || matches!(c, '\u{2800}' | '\u{fffc}' | '\u{1d159}')
 }
 
 fn category(c: char) -> GeneralCategory {
@@ -100,6 +108,8 @@ fn push_token(out: &mut String, c: char) {
 
 #[cfg(test)]
 mod tests {
+    use icu_properties::props::{NoncharacterCodePoint, VariationSelector};
+
     use super::*;
 
     #[test]
@@ -110,46 +120,85 @@ mod tests {
         assert_eq!(safe("größer ✓ 漢字 👩\u{200d}💻 don’t"), "größer ✓ 漢字 👩\u{200d}💻 don’t");
     }
 
-    #[test]
-    fn what_cannot_be_seen_is_revealed() {
+    /// All characters that no person can see, by the properties that Unicode gives them.
+    fn cannot_be_seen(c: char) -> bool {
+        use GeneralCategory as Category;
         let unseen = [
-            '\u{0}',
-            '\n',
-            '\t',
-            '\r',
-            '\u{1b}',
-            '\u{7f}',
-            '\u{9b}',
-            '\u{a0}',
-            '\u{ad}',
-            '\u{34f}',
-            '\u{61c}',
-            '\u{115f}',
-            '\u{180e}',
-            '\u{200b}',
-            '\u{200d}',
-            '\u{200e}',
-            '\u{2028}',
-            '\u{202e}',
-            '\u{2060}',
-            '\u{2069}',
-            '\u{206a}',
-            '\u{2800}',
-            '\u{3000}',
-            '\u{3164}',
-            '\u{e000}',
-            '\u{fe0f}',
-            '\u{feff}',
-            '\u{ffa0}',
-            '\u{fff9}',
-            '\u{1d173}',
-            '\u{e0041}',
-            '\u{e01ef}',
-            '\u{10ffff}',
-            '\u{0378}',
+            Category::Control,
+            Category::Format,
+            Category::PrivateUse,
+            Category::Surrogate,
+            Category::Unassigned,
+            Category::LineSeparator,
+            Category::ParagraphSeparator,
+            Category::SpaceSeparator,
+            Category::EnclosingMark,
         ];
-        for c in unseen {
-            assert_eq!(reveal(&format!("a{c}b")), format!("a<U+{:04X}>b", u32::from(c)));
+        c != ' ' && unseen.contains(&category(c))
+            || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
+            || CodePointSetData::new::<BidiControl>().contains(c)
+            || CodePointSetData::new::<VariationSelector>().contains(c)
+            || CodePointSetData::new::<NoncharacterCodePoint>().contains(c)
+            || ['\u{2800}', '\u{fffc}', '\u{1d159}'].contains(&c)
+    }
+
+    fn token(c: char) -> String {
+        format!("<U+{:04X}>", u32::from(c))
+    }
+
+    #[test]
+    fn every_character_that_cannot_be_seen_is_revealed_wherever_it_stands() {
+        let mut count = 0;
+        for c in ('\0'..=char::MAX).filter(|c| cannot_be_seen(*c)) {
+            count += 1;
+            let token = token(c);
+            assert_eq!(reveal(c.encode_utf8(&mut [0; 4])), token);
+            // Of the many characters without a glyph, a sample would find a mistake.
+            if matches!(category(c), GeneralCategory::PrivateUse | GeneralCategory::Unassigned)
+                && count % 61 > 0
+            {
+                continue;
+            }
+            assert_eq!(reveal(&format!("a{c}b")), format!("a{token}b"));
+            for around in [" _ ", "1_", "ж_ж", "._."] {
+                let revealed = reveal(&around.replace('_', &c.to_string()));
+                // What stands around it may be revealed, too.
+                assert!(revealed.contains(&token) && !revealed.contains(c), "{token} in {around:?}");
+            }
+        }
+        assert!(count > 800_000, "{count}");
+    }
+
+    #[test]
+    fn every_other_character_is_there_or_named_and_ascii_stays() {
+        for c in ('\0'..=char::MAX).filter(|c| !cannot_be_seen(*c)) {
+            let revealed = reveal(&format!("a{c}b"));
+            if c.is_ascii() {
+                assert_eq!(revealed, format!("a{c}b"));
+            } else {
+                assert!(revealed.contains(c) != revealed.contains(&token(c)), "{}: {revealed:?}", token(c));
+            }
+            assert!(!revealed.chars().any(cannot_be_seen), "{}", token(c));
+        }
+    }
+
+    #[test]
+    fn combining_marks_without_a_letter_or_in_excess_are_revealed() {
+        let mut count = 0;
+        for mark in ('\0'..=char::MAX).filter(|c| is_mark(*c) && !cannot_be_seen(*c)) {
+            count += 1;
+            let token = token(mark);
+            for lone in [format!("{mark}b"), format!(" {mark}"), format!("a={mark}b"), format!("-{mark}-")] {
+                assert!(!reveal(&lone).contains(mark), "{token} alone");
+            }
+            let long = reveal(&format!("a{}b", mark.to_string().repeat(50)));
+            assert!(long.matches(mark).count() <= 2, "{token} in excess");
+            assert!(long.matches(&token).count() > 47, "{token} in excess");
+        }
+        assert!(count > 2_000, "{count}");
+        for plain in ["naïve", "e\u{301}te\u{301}", "o\u{302}\u{301}", "हिन्दी", "ไทยนี้", "שָׁלוֹם"]
+        {
+            assert_eq!(reveal(plain), plain);
         }
     }
 
