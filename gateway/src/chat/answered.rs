@@ -38,11 +38,6 @@ pub(super) struct RunningTurns {
 }
 
 impl RunningTurns {
-    /// Forgets all turns, since events were lost.
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
-    }
-
     /// Notes what an event says. `hold`: the text of the agent's own turn is not printed, and needed if it turns out
     /// to be the answer to a message.
     pub(super) fn note(&mut self, event: &ChatEvent, hold: bool) {

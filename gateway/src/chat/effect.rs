@@ -13,6 +13,8 @@ pub(super) enum Effect {
     Print { event: Box<ChatEvent>, own: bool },
     /// Say that the following events replace those on the screen: the gateway could not replay from the cursor.
     Replaced,
+    /// Forget what was printed of the chat: what follows is another one's.
+    LeftChat,
     /// Print a line for the person.
     Note(String),
     /// Draw a page of a request, and call [`Session::handle_armed`] after the arming delay.

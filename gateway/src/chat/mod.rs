@@ -12,6 +12,7 @@ mod sheet;
 mod subagents;
 mod target;
 mod text;
+mod tool_output;
 mod unsent;
 
 use std::{
@@ -253,6 +254,7 @@ impl Client {
             Effect::Send(frame) => return Some(frame),
             Effect::Print { event, own } => self.screen.print(&event, own),
             Effect::Replaced => self.screen.replaced(),
+            Effect::LeftChat => self.screen.leave_chat(),
             Effect::Note(text) => self.screen.note(&text),
             Effect::DrawRequest(rows) => {
                 self.screen.draw_request(&rows);

@@ -17,6 +17,7 @@ use super::{sheet::Sheet, text::safe_line};
 
 mod asker;
 mod item;
+mod stopping;
 
 /// Longest input that is fetched for the screen, in bytes.
 const INPUT: usize = 8 * 1024 * 1024;
@@ -191,34 +192,6 @@ impl Requests {
         if self.open.len() == 1 {
             self.begin();
         }
-    }
-
-    /// Stops asking the requests of a turn that this client has cancelled.
-    pub(super) fn turn_stopped(&mut self, turn_id: &TurnId) {
-        let of_turn = |request: &Request| request.turn_id() == Some(turn_id);
-        let was_asked = self.open.front().is_some_and(of_turn);
-        let (stopped, open): (Vec<_>, Vec<_>) = self.open.drain(..).partition(of_turn);
-        self.stopped.extend(stopped);
-        self.stopping.push(turn_id.clone());
-        self.open = open.into();
-        if was_asked {
-            self.begin();
-        }
-    }
-
-    /// Asks the requests of a cancelled turn again, since the gateway refused to cancel it.
-    pub(super) fn stop_refused(&mut self, turn_id: Option<&TurnId>) {
-        self.stopping.retain(|stopping| Some(stopping) != turn_id);
-        let of_turn = |request: &Request| request.turn_id() == turn_id;
-        let (again, stopped): (Vec<_>, Vec<_>) = self.stopped.drain(..).partition(of_turn);
-        self.stopped = stopped;
-        if again.is_empty() {
-            return;
-        }
-        for request in again.into_iter().rev() {
-            self.open.push_front(request);
-        }
-        self.begin();
     }
 
     /// Removes a request that was resolved, by this or another client or by the gateway.

@@ -1,12 +1,12 @@
 //! The output of the terminal client: the agent's answer on standard output, everything else on standard error.
 
-use std::{collections::HashSet, io, io::IsTerminal};
+use std::{collections::HashMap, io, io::IsTerminal};
 
 use rustix::termios::{QueueSelector, tcflush};
 use switchboard_core::{
     ids::TurnId,
     wire::{
-        ChatBody, ChatEvent, MessageKind, NoticeLevel, Outcome, Resolution, Source, TaskStatus, ToolMedia,
+        ChatBody, ChatEvent, FileEdit, MessageKind, NoticeLevel, Outcome, Resolution, Source, ToolMedia,
         ToolPhase, TurnError, TurnOrigin,
     },
 };
@@ -14,9 +14,10 @@ use switchboard_core::{
 use super::{
     answered::{Answered, RunningTurns},
     frames::Summary,
-    session::{by_itself, kind},
+    session::{by_itself, task_line},
     subagents::{Subagents, about, summary},
     text::{safe, safe_line},
+    tool_output::ToolOutputs,
 };
 use crate::console;
 
@@ -42,29 +43,32 @@ pub(super) struct Screen {
     fresh: bool,
     /// Whether a prompt is on the screen and the person has not written a line since.
     prompted: bool,
-    /// Streams whose text was received as deltas.
-    streamed: HashSet<String>,
+    chat: Printed,
+}
+
+/// What was printed of the chat, as far as it says how to print what follows.
+#[derive(Debug, Default)]
+struct Printed {
+    /// Open streams whose text was received as deltas, by their names from [`stream_of`], with their turns.
+    streamed: HashMap<String, Option<TurnId>>,
     last_stream: Option<String>,
     thinking: bool,
     subagents: Subagents,
     /// The tool use of the subagent whose events were printed last.
     inner: Option<String>,
     running: RunningTurns,
+    outputs: ToolOutputs,
 }
 
 impl Screen {
     pub(super) fn new(attended: bool) -> Self {
-        Self {
-            attended,
-            fresh: true,
-            prompted: false,
-            streamed: HashSet::new(),
-            last_stream: None,
-            thinking: false,
-            subagents: Subagents::default(),
-            inner: None,
-            running: RunningTurns::default(),
-        }
+        Self { attended, fresh: true, prompted: false, chat: Printed::default() }
+    }
+
+    /// Forgets what was printed of the chat, since another chat follows.
+    pub(super) fn leave_chat(&mut self) {
+        self.end_line();
+        self.chat = Printed::default();
     }
 
     /// Prints a line about the connection or the program.
@@ -97,8 +101,7 @@ impl Screen {
 
     pub(super) fn replaced(&mut self) {
         self.note("Some events were lost; what follows is the chat as it is now.");
-        self.streamed.clear();
-        self.running.clear();
+        self.leave_chat();
     }
 
     pub(super) fn list(&mut self, chats: &[Summary]) {
@@ -137,22 +140,24 @@ impl Screen {
 
     /// Prints an event. `own`: the event belongs to a turn of this client.
     pub(super) fn print(&mut self, event: &ChatEvent, own: bool) {
-        self.subagents.note(event);
-        self.running.note(event, !self.attended && !own);
+        self.chat.subagents.note(event);
+        self.chat.running.note(event, !self.attended && !own);
         if !self.attended && !own {
             if matches!(event.body, ChatBody::TurnEnd { .. }) {
-                self.running.end(event);
+                self.chat.running.end(event);
             }
             return;
-        }
-        if self.thinking && !matches!(event.body, ChatBody::ReasoningDelta { .. }) {
-            self.thinking = false;
         }
         // The answer of an agent that nobody watches has no text of subagents.
         if event.place.parent_call_id.is_some() && !self.attended {
             return;
         }
+        self.chat.thinking &= matches!(event.body, ChatBody::ReasoningDelta { .. });
         self.enter(event);
+        self.print_body(event);
+    }
+
+    fn print_body(&mut self, event: &ChatEvent) {
         match &event.body {
             ChatBody::UserMessage { text, client_id, .. } => {
                 let who = client_id.as_deref().unwrap_or("somebody");
@@ -161,7 +166,7 @@ impl Screen {
             ChatBody::Delta { stream_id, text } => {
                 let stream = stream_of(event, stream_id);
                 self.answer(&stream, text);
-                self.streamed.insert(stream);
+                self.chat.streamed.insert(stream, event.place.turn_id.clone());
             }
             ChatBody::StreamEnd { stream_id, text, void, sources } => {
                 self.stream_end(&stream_of(event, stream_id), text.as_deref(), *void);
@@ -175,44 +180,14 @@ impl Screen {
                 self.aside(&format!("[{}]", safe_line(text, 200)));
             }
             ChatBody::Notice { level, text, .. } => self.notice(*level, text),
-            ChatBody::ReasoningDelta { .. } => {
-                if !self.thinking {
-                    self.thinking = true;
-                    self.aside("[thinking]");
-                }
-            }
+            ChatBody::ReasoningDelta { .. } => self.thinking(),
             ChatBody::TurnStarted { origin: TurnOrigin::Agent, reason, .. } => {
                 self.aside(&format!("[{}]", by_itself(*reason)));
             }
-            ChatBody::ToolEvent { phase, name, arguments, title, error, media, sources, .. } => {
-                let about = about(title.as_deref(), &arguments.as_ref().map(summary).unwrap_or_default());
-                self.tool(*phase, name, &about, error.as_deref());
-                self.media(name, media);
-                self.sources(sources);
-            }
-            ChatBody::FileEdit { edits } => {
-                for edit in edits {
-                    let path = safe_line(&edit.path, 200);
-                    self.aside(&format!("[{path}: {} lines added, {} deleted]", edit.added, edit.deleted));
-                }
-            }
-            ChatBody::Task(task) => {
-                let status = match task.status {
-                    TaskStatus::Running => "runs in the background",
-                    TaskStatus::Completed => "is done",
-                    TaskStatus::Failed => "failed",
-                    TaskStatus::Stopped => "was stopped",
-                };
-                let title = safe_line(&task.title, TOOL_CHARACTERS);
-                self.aside(&format!("[{}{title} {status}]", kind(task.kind)));
-            }
-            ChatBody::RequestResolved { resolution, .. } => self.aside(match resolution {
-                Resolution::Allowed => "[allowed]",
-                Resolution::Denied => "[denied]",
-                Resolution::Answered => "[answered]",
-                Resolution::Withdrawn => "[no longer asked]",
-                Resolution::TurnEnded => "[the turn ended before an answer]",
-            }),
+            ChatBody::ToolEvent { .. } => self.tool(event),
+            ChatBody::FileEdit { edits } => self.edits(edits),
+            ChatBody::Task(task) => self.aside(&task_line(task)),
+            ChatBody::RequestResolved { resolution, .. } => self.resolved(*resolution),
             ChatBody::TurnEnd { outcome, error, .. } => self.turn_ended(event, *outcome, error.as_ref()),
             ChatBody::Message { kind: Some(MessageKind::ToolHint), .. }
             | ChatBody::TurnStarted { origin: TurnOrigin::User, .. }
@@ -223,14 +198,39 @@ impl Screen {
         }
     }
 
+    fn thinking(&mut self) {
+        if !self.chat.thinking {
+            self.chat.thinking = true;
+            self.aside("[thinking]");
+        }
+    }
+
+    fn edits(&mut self, edits: &[FileEdit]) {
+        for edit in edits {
+            let path = safe_line(&edit.path, 200);
+            self.aside(&format!("[{path}: {} lines added, {} deleted]", edit.added, edit.deleted));
+        }
+    }
+
+    fn resolved(&mut self, resolution: Resolution) {
+        self.aside(match resolution {
+            Resolution::Allowed => "[allowed]",
+            Resolution::Denied => "[denied]",
+            Resolution::Answered => "[answered]",
+            Resolution::Withdrawn => "[no longer asked]",
+            Resolution::TurnEnded => "[the turn ended before an answer]",
+        });
+    }
+
     /// Prints how a turn ended, and says so where the agent did not answer in it.
     fn turn_ended(&mut self, event: &ChatEvent, outcome: Outcome, error: Option<&TurnError>) {
-        let answered = self.running.end(event);
+        let answered = self.chat.running.end(event);
         match &answered {
             Answered::InItsOwnTurn(text) if !self.attended => self.answer("", text.trim_end_matches('\n')),
             Answered::InItsOwnTurn(_) => self.aside("[answered above, in what the agent did by itself]"),
             Answered::There | Answered::Nowhere => {}
         }
+        self.chat.streamed.retain(|_, turn_id| *turn_id != event.place.turn_id);
         self.turn_end(outcome, error);
         if answered == Answered::Nowhere && outcome == Outcome::Completed {
             self.note("[ended without an answer]");
@@ -240,13 +240,13 @@ impl Screen {
     /// Says whose text follows, where it is another one's than before: the agent's or a subagent's.
     fn enter(&mut self, event: &ChatEvent) {
         let inner = &event.place.parent_call_id;
-        if *inner == self.inner || matches!(event.body, ChatBody::Task(_)) {
+        if *inner == self.chat.inner || matches!(event.body, ChatBody::Task(_)) {
             return;
         }
         self.end_line();
-        self.inner.clone_from(inner);
+        self.chat.inner.clone_from(inner);
         if let Some(call_id) = inner {
-            let name = self.subagents.name(call_id).map(|name| format!(": {name}")).unwrap_or_default();
+            let name = self.chat.subagents.name(call_id).map(|name| format!(": {name}")).unwrap_or_default();
             self.aside(&format!("[subagent{name}]"));
         }
     }
@@ -268,9 +268,10 @@ impl Screen {
 
     /// Prints the end of a stream, and its text if no delta of it was printed.
     fn stream_end(&mut self, stream: &str, text: Option<&str>, void: bool) {
+        let streamed = self.chat.streamed.remove(stream).is_some();
         if void {
             self.aside("[the agent took that back]");
-        } else if let Some(text) = text.filter(|_| !self.streamed.contains(stream)) {
+        } else if let Some(text) = text.filter(|_| !streamed) {
             self.answer(stream, text);
         }
         self.end_line();
@@ -288,8 +289,7 @@ impl Screen {
     /// Prints the outcome of a turn that was not completed.
     fn turn_end(&mut self, outcome: Outcome, error: Option<&TurnError>) {
         self.end_line();
-        self.streamed.clear();
-        self.last_stream = None;
+        self.chat.last_stream = None;
         let what = match outcome {
             Outcome::Completed => return,
             Outcome::Cancelled => "Stopped",
@@ -300,24 +300,57 @@ impl Screen {
         self.note(&format!("{what}{}", why.unwrap_or_else(|| ".".into())));
     }
 
-    fn tool(&mut self, phase: ToolPhase, name: &str, about: &str, error: Option<&str>) {
+    /// Prints what an event says of a tool use. `event` is a `tool_event`.
+    fn tool(&mut self, event: &ChatEvent) {
+        let ChatBody::ToolEvent {
+            phase, call_id, name, arguments, title, output, error, media, sources, ..
+        } = &event.body
+        else {
+            return;
+        };
         let name = safe_line(name, 80);
         match phase {
             ToolPhase::Start => {
-                self.aside(&format!("[{name}] {}", safe_line(about, TOOL_CHARACTERS)));
+                let about = about(title.as_deref(), &arguments.as_ref().map(summary).unwrap_or_default());
+                self.aside(&format!("[{name}] {}", safe_line(&about, TOOL_CHARACTERS)));
+                self.chat.outputs.begin(call_id);
             }
+            ToolPhase::Update => {
+                let text = output.as_deref().unwrap_or_default();
+                self.tool_output(call_id, &name, |outputs| outputs.piece(call_id, text));
+            }
+            ToolPhase::End => self.tool_output(call_id, &name, |outputs| outputs.end(call_id)),
             ToolPhase::Error => {
-                let error = safe_line(error.unwrap_or("no reason given"), TOOL_CHARACTERS);
+                self.tool_output(call_id, &name, |outputs| outputs.end(call_id));
+                let error = safe_line(error.as_deref().unwrap_or("no reason given"), TOOL_CHARACTERS);
                 self.aside(&format!("[{name} failed] {error}"));
             }
-            ToolPhase::Update | ToolPhase::End => {}
+        }
+        self.media(&name, media);
+        self.sources(sources);
+    }
+
+    /// Prints lines of a tool's output, and names the tool use where another one was printed last.
+    fn tool_output(&mut self, call_id: &str, name: &str, take: impl FnOnce(&mut ToolOutputs) -> Vec<String>) {
+        if !self.attended {
+            return;
+        }
+        let was_printed = self.chat.outputs.is_newest(call_id);
+        let lines = take(&mut self.chat.outputs);
+        if !was_printed && !lines.is_empty() {
+            let about = self.chat.subagents.name(call_id).unwrap_or_default().to_owned();
+            self.aside(&format!("[{name} goes on] {about}"));
+        }
+        let margin = self.margin();
+        for line in lines {
+            self.aside(&format!("{margin}| {line}"));
         }
     }
 
     fn answer(&mut self, stream: &str, text: &str) {
-        if self.last_stream.as_deref() != Some(stream) {
+        if self.chat.last_stream.as_deref() != Some(stream) {
             self.end_line();
-            self.last_stream = Some(stream.to_owned());
+            self.chat.last_stream = Some(stream.to_owned());
         }
         let text = safe(text);
         if !text.is_empty() {
@@ -332,12 +365,16 @@ impl Screen {
         let (mut out, mut fresh) = (String::with_capacity(text.len()), self.fresh);
         for line in text.split_inclusive('\n') {
             if fresh {
-                out.push_str(if self.inner.is_some() { INNER_MARGIN } else { MARGIN });
+                out.push_str(self.margin());
             }
             out.push_str(line);
             fresh = line.ends_with('\n');
         }
         out
+    }
+
+    fn margin(&self) -> &'static str {
+        if self.chat.inner.is_some() { INNER_MARGIN } else { MARGIN }
     }
 
     fn leave_prompt(&mut self) {

@@ -1,6 +1,9 @@
 //! The session of the terminal client as a state machine without I/O: frames, lines and signals in, effects out.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{
+    collections::{HashSet, VecDeque},
+    time::Instant,
+};
 
 use switchboard_core::{
     ids::{ChatId, Cursor, TurnId},
@@ -8,7 +11,7 @@ use switchboard_core::{
 };
 
 use self::outgoing::{BackgroundSends, Outgoing};
-pub(super) use self::turns::{by_itself, kind};
+pub(super) use self::turns::{by_itself, task_line};
 use super::{
     advice::explain,
     effect::Effect,
@@ -48,6 +51,8 @@ pub(super) struct Session {
     running: Option<TurnId>,
     /// The running turn that the agent began by itself. A message's turn beside it waits.
     agent_turn: Option<TurnId>,
+    /// The running background tasks, by their ids.
+    tasks: HashSet<String>,
     subagents: Subagents,
     requests: Requests,
     /// Whether a person sees the agent's requests and can answer them.
@@ -83,6 +88,7 @@ impl Session {
             open: Vec::new(),
             running: None,
             agent_turn: None,
+            tasks: HashSet::new(),
             subagents: Subagents::default(),
             requests: Requests::default(),
             answers: !batch,
@@ -332,6 +338,7 @@ impl Session {
                 self.requests.resolved(request_id);
                 asks_next = true;
             }
+            ChatBody::Task(task) => self.note_task(task),
             ChatBody::Delta { .. }
             | ChatBody::StreamEnd { .. }
             | ChatBody::ReasoningDelta { .. }
@@ -340,7 +347,6 @@ impl Session {
             | ChatBody::Notice { .. }
             | ChatBody::ToolEvent { .. }
             | ChatBody::FileEdit { .. }
-            | ChatBody::Task(_)
             | ChatBody::PermissionRequest(_)
             | ChatBody::Question(_)
             | ChatBody::GoalState { .. } => {}

@@ -16,5 +16,6 @@ mod startup;
 mod streams;
 mod terminal;
 mod terminal_consent;
+mod terminal_events;
 mod upgrade;
 mod verdicts;

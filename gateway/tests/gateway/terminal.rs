@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{BufRead, BufReader, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    path::Path,
     process::{Child, Output, Stdio},
     sync::mpsc,
     time::Instant,
@@ -205,14 +206,18 @@ pub(crate) struct Terminal {
 
 impl Terminal {
     pub(crate) fn open(gateway: &Gateway) -> Self {
+        Self::open_at(&format!("http://{}", gateway.address), &gateway.path("data"))
+    }
+
+    /// Connects to the gateway at this address.
+    pub(crate) fn open_at(target: &str, data_dir: &Path) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
         let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
         let side = || File::options().read(true).write(true).open(&name).unwrap();
         let mut command = switchboard();
-        command.args(["chat", &format!("http://{}", gateway.address)]);
-        command.arg("--data-dir").arg(gateway.path("data"));
+        command.args(["chat", target]).arg("--data-dir").arg(data_dir);
         let child = command.stdin(side()).stdout(side()).stderr(side()).spawn().unwrap();
         let keyboard = File::from(master);
         let mut reader = keyboard.try_clone().unwrap();
@@ -240,6 +245,18 @@ impl Terminal {
         }
         let end = self.shown.find(text).unwrap() + text.len();
         self.shown.drain(..end);
+    }
+
+    /// Waits until the screen shows this and nothing before it.
+    pub(crate) fn wait_for_next(&mut self, text: &str) {
+        let deadline = Instant::now() + TIMEOUT;
+        while self.shown.len() < text.len() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(bytes) = self.screen.recv_timeout(left) else { break };
+            self.shown.push_str(&String::from_utf8_lossy(&bytes));
+        }
+        assert!(self.shown.starts_with(text), "not {text:?} but {:?}", self.shown);
+        self.shown.drain(..text.len());
     }
 
     /// Waits for one of two texts, and returns whether it was the first.

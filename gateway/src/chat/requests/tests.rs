@@ -108,6 +108,19 @@ fn requests_are_asked_one_after_the_other() {
 }
 
 #[test]
+fn a_cancelled_turn_is_forgotten_when_it_ends() {
+    let turn = TurnId::parse("t").unwrap();
+    let request = r#"{"request_id":"a","turn_id":"t","tool":"Bash","input":{}}"#;
+    let mut requests = Requests::default();
+    requests.turn_stopped(&turn);
+    requests.opened(Request::Permission(Box::new(serde_json::from_str(request).unwrap())));
+    assert_eq!((requests.stopping.len(), requests.stopped.len()), (1, 1));
+    requests.turn_ended(Some(&turn));
+    assert_eq!((requests.stopping.len(), requests.stopped.len()), (0, 0));
+    assert_eq!(steps(&mut requests), [""; 0]);
+}
+
+#[test]
 fn questions_take_numbers_or_words() {
     let options = r#""options":[{"label":"Red"},{"label":"Blue"}]"#;
     let items = [

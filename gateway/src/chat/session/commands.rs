@@ -222,7 +222,9 @@ impl Session {
         self.outbox.clear();
         self.requests = Requests::default();
         self.stopping.clear();
+        self.tasks.clear();
         self.confirms_deletion = false;
+        self.effects.push_back(Effect::LeftChat);
     }
 }
 

@@ -22,6 +22,7 @@ fn did(session: &mut Session) -> Vec<String> {
                 format!("show {}{}", event.place.seq, if own { " own" } else { "" })
             }
             Effect::Replaced => "replaced".into(),
+            Effect::LeftChat => "left".into(),
             Effect::Note(_) => "note".into(),
             Effect::DrawRequest(rows) => format!("ask {}", rows.len()),
             Effect::Prompt(_) => "prompt".into(),
@@ -166,7 +167,7 @@ fn a_damaged_chat_is_left_and_the_next_message_begins_another() {
     let damaged =
         r#"{"event":"error","code":"damaged","detail":"it is damaged","retryable":false,"chat_id":"d"}"#;
     let mut session = streaming();
-    assert_eq!(hear(&mut session, damaged), ["note", "idle"]);
+    assert_eq!(hear(&mut session, damaged), ["left", "note", "idle"]);
     assert_eq!(line(&mut session, "on we go", "t2")[0], r#"send {"type":"new_chat"}"#);
 }
 
@@ -353,10 +354,10 @@ fn commands_change_the_chat() {
     let mut session = streaming();
     assert_eq!(
         line(&mut session, "/attach b", "x"),
-        [r#"send {"type":"detach","chat_id":"d"}"#, r#"send {"type":"attach","chat_id":"b"}"#]
+        [r#"send {"type":"detach","chat_id":"d"}"#, "left", r#"send {"type":"attach","chat_id":"b"}"#]
     );
     assert_eq!(hear(&mut session, &delta(4)), [""; 0], "of the chat that was left");
-    assert_eq!(line(&mut session, "/new", "x")[1], r#"send {"type":"new_chat"}"#);
+    assert_eq!(line(&mut session, "/new", "x")[2], r#"send {"type":"new_chat"}"#);
     assert_eq!(line(&mut session, "hi", "t9"), [""; 0], "waits for the new chat");
     let attached = r#"{"event":"attached","chat_id":"n","epoch":"e","head":0,"recovered":true}"#;
     let message = r#"send {"type":"message","chat_id":"n","content":"hi","turn_id":"t9"}"#;

@@ -2,10 +2,10 @@
 
 use switchboard_core::{
     ids::{Cursor, TurnId},
-    wire::{TaskKind, TurnOrigin, TurnReason},
+    wire::{Task, TaskKind, TaskStatus, TurnOrigin, TurnReason},
 };
 
-use super::Session;
+use super::{Effect, Session};
 use crate::chat::{
     frames::{Snapshot, State, event},
     requests::Requests,
@@ -26,6 +26,7 @@ impl Session {
                 self.requests.turn_stopped(turn_id);
             }
             (self.running, self.agent_turn) = (None, None);
+            self.tasks.clear();
         }
         for event in snapshot.events.iter().filter_map(|text| event(text.get())) {
             // The snapshot's state lists the requests that are still open.
@@ -35,6 +36,7 @@ impl Session {
         let Some(state) = snapshot.state else { return };
         self.cursor = Some(Cursor { epoch: snapshot.epoch, seq: snapshot.seq });
         self.describe(&state);
+        self.tasks = state.tasks.into_iter().map(|task| task.task_id).collect();
         self.running = state.turn.map(|turn| turn.turn_id);
         self.agent_turn = state.agent_turn.map(|turn| turn.turn_id);
         for event in state.requests.iter().filter_map(|text| event(text.get())) {
@@ -42,17 +44,26 @@ impl Session {
         }
     }
 
-    /// Prints what the agent does by itself, for a person who joins.
+    /// Prints what the agent does by itself, for a person who joins, where the events of the snapshot do not say it.
     fn describe(&mut self, state: &State) {
         if self.batch.is_some() {
             return;
         }
-        for task in &state.tasks {
-            let title = safe_line(&task.title, TITLE_CHARACTERS);
-            self.note(&format!("[{}{title} runs in the background]", kind(task.kind)));
+        for task in state.tasks.iter().filter(|task| !self.tasks.contains(&task.task_id)) {
+            self.effects.push_back(Effect::Note(task_line(task)));
         }
-        if let Some(turn) = &state.agent_turn {
+        if let Some(turn) =
+            state.agent_turn.as_ref().filter(|turn| self.agent_turn.as_ref() != Some(&turn.turn_id))
+        {
             self.note(&format!("[{}]", by_itself(Some(turn.reason))));
+        }
+    }
+
+    /// Notes a task that the screen shows as running, or as ended.
+    pub(super) fn note_task(&mut self, task: &Task) {
+        self.tasks.remove(&task.task_id);
+        if task.status == TaskStatus::Running {
+            self.tasks.insert(task.task_id.clone());
         }
     }
 
@@ -71,6 +82,7 @@ impl Session {
             }
         }
         self.stopping.retain(|stopping| Some(stopping) != turn_id);
+        self.requests.turn_ended(turn_id);
         self.open.retain(|open| Some(open) != turn_id);
     }
 
@@ -100,13 +112,20 @@ pub(in crate::chat) fn by_itself(reason: Option<TurnReason>) -> &'static str {
     }
 }
 
-/// The kind of a task as a prefix of its title.
-pub(in crate::chat) fn kind(kind: TaskKind) -> &'static str {
-    match kind {
+/// What a task does, or how it ended, in one line that is safe to print.
+pub(in crate::chat) fn task_line(task: &Task) -> String {
+    let kind = match task.kind {
         TaskKind::Shell => "command: ",
         TaskKind::Agent => "subagent: ",
         TaskKind::Monitor => "monitor: ",
         TaskKind::Schedule => "schedule: ",
         TaskKind::Other => "",
-    }
+    };
+    let status = match task.status {
+        TaskStatus::Running => "runs in the background",
+        TaskStatus::Completed => "is done",
+        TaskStatus::Failed => "failed",
+        TaskStatus::Stopped => "was stopped",
+    };
+    format!("[{kind}{} {status}]", safe_line(&task.title, TITLE_CHARACTERS))
 }

@@ -102,6 +102,32 @@ fn a_snapshot_has_the_agents_own_turn_and_tasks() {
 }
 
 #[test]
+fn what_the_events_of_a_snapshot_say_is_not_said_again() {
+    let task = |id: &str, status: &str| {
+        format!(r#""event":"task","task_id":"{id}","kind":"shell","title":"make","status":"{status}""#)
+    };
+    let events = [
+        event(3, "t1", &task("b", "running")),
+        event(4, "t1", &task("c", "running")),
+        event(5, "t1", &task("c", "completed")),
+        began(6),
+    ];
+    let state = r#"{"queue":[],"requests":[],"agent_turn":{"turn_id":"own","started_at_ms":1,"reason":"background"},
+        "tasks":[{"task_id":"a","kind":"shell","title":"earlier","status":"running"},
+            {"task_id":"b","kind":"shell","title":"make","status":"running"}]}"#;
+    let snapshot = format!(
+        r#"{{"event":"snapshot","chat_id":"d","epoch":"e","seq":9,"part":0,"more":false,"events":[{}],"state":{state}}}"#,
+        events.join(",")
+    );
+    let mut session = Session::new(Some(ChatId::parse("d").unwrap()), false);
+    hear(&mut session, READY);
+    hear(&mut session, r#"{"event":"attached","chat_id":"d","epoch":"e","head":9,"recovered":false}"#);
+    assert_eq!(hear(&mut session, &snapshot), ["show 3", "show 4", "show 5", "show 6", "note"]);
+    // After a loss the screen begins again, and so does what it says.
+    assert_eq!(hear(&mut session, &snapshot.replace(&events.join(","), "")), ["note", "note", "note"]);
+}
+
+#[test]
 fn a_program_that_waits_for_its_answer_is_not_ended_by_the_agents_own_turn() {
     let mut session = Session::new(None, true);
     hear(&mut session, READY);

@@ -11,7 +11,7 @@ fn a_chat_is_deleted_once_that_is_certain() {
     assert_eq!(line(&mut session, "yes", "x"), [DELETE]);
     hear(&mut session, &end(4, "cancelled"));
     let deleted = r#"{"event":"session_updated","chat_id":"d","scope":"deleted"}"#;
-    assert_eq!(hear(&mut session, deleted), ["note", "idle"]);
+    assert_eq!(hear(&mut session, deleted), ["left", "note", "idle"]);
     assert_eq!(hear(&mut session, deleted), [""; 0]);
     // The connection's id for a new chat is used up, so a new chat is requested.
     assert_eq!(line(&mut session, "again", "t2"), [r#"send {"type":"new_chat"}"#]);

@@ -1,0 +1,130 @@
+//! What `switchboard chat` prints of events at a terminal. The test plays the gateway.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    os::unix::net::{UnixListener, UnixStream},
+};
+
+use serde_json::{Value, json};
+use switchboard_test_support::TIMEOUT;
+
+use crate::terminal::Terminal;
+
+/// A gateway that sends what the test says, in chat `c1` at first.
+struct PlayedGateway {
+    frames: BufReader<UnixStream>,
+    chat: &'static str,
+    seq: u64,
+    _dir: tempfile::TempDir,
+}
+
+impl PlayedGateway {
+    /// Starts the terminal client, which has sent a message and got its turn `t1`.
+    fn with_turn() -> (Self, Terminal) {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let mut terminal = Terminal::open_at(&format!("unix:{}", socket.display()), dir.path());
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        let mut gateway = Self { frames: BufReader::new(stream), chat: "c1", seq: 0, _dir: dir };
+        gateway.send(&json!({"event": "ready", "chat_id": "c1"}));
+        terminal.wait_for("> ");
+        terminal.write("go");
+        let message = gateway.receive("message");
+        gateway.seq = 1;
+        gateway.send(&json!({"event": "message_accepted", "chat_id": "c1", "turn_id": message["turn_id"],
+            "starts_turn": true, "epoch": "e", "seq": 1}));
+        gateway.event(json!({"event": "turn_started", "started_at_ms": 1}));
+        (gateway, terminal)
+    }
+
+    fn send(&mut self, frame: &Value) {
+        writeln!(self.frames.get_mut(), "{frame}").unwrap();
+    }
+
+    /// Sends an event of turn `t1` of the chat.
+    fn event(&mut self, mut event: Value) {
+        self.seq += 1;
+        for (name, value) in [("chat_id", json!(self.chat)), ("epoch", json!("e")), ("seq", json!(self.seq))]
+        {
+            event[name] = value;
+        }
+        if event.get("turn_id").is_none() {
+            event["turn_id"] = json!("t1");
+        }
+        self.send(&event);
+    }
+
+    fn tool(&mut self, phase: &str, call_id: &str, rest: Value) {
+        let mut event = json!({"event": "tool_event", "phase": phase, "call_id": call_id, "name": "Bash"});
+        event.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        self.event(event);
+    }
+
+    /// Reads the client's frames up to the first one of this type.
+    fn receive(&mut self, kind: &str) -> Value {
+        loop {
+            let mut line = String::new();
+            assert_ne!(self.frames.read_line(&mut line).unwrap(), 0, "no {kind}");
+            let frame: Value = serde_json::from_str(&line).unwrap();
+            if frame["type"] == kind {
+                return frame;
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_tool_prints_while_it_runs_is_printed_by_lines_and_cleaned() {
+    let (mut gateway, mut terminal) = PlayedGateway::with_turn();
+    gateway.tool("start", "a", json!({"arguments": {"command": "make"}}));
+    gateway.tool("update", "a", json!({"output": "compi"}));
+    gateway.tool("update", "a", json!({"output": "ling\r\n\u{1b}[31mred\u{202e}\n"}));
+    terminal.wait_for("[Bash] make\r\n  | compiling\r\n  | <U+001B>[31mred<U+202E>\r\n");
+    gateway.tool("start", "b", json!({"arguments": {"command": "make test"}}));
+    gateway.tool("update", "b", json!({"output": "one test\n"}));
+    gateway.tool("update", "a", json!({"output": "linking"}));
+    gateway.tool("end", "a", json!({"result": "compiling\nlinking"}));
+    terminal.wait_for("[Bash] make test\r\n  | one test\r\n[Bash goes on] make\r\n  | linking\r\n");
+    gateway.tool("update", "b", json!({"output": "x\n".repeat(1_000)}));
+    gateway.tool("error", "b", json!({"error": "failed"}));
+    terminal.wait_for("[Bash goes on] make test\r\n  | x\r\n");
+    terminal.wait_for("  | (What follows is not shown.)\r\n[Bash failed] failed\r\n");
+}
+
+#[test]
+fn what_was_printed_of_one_chat_does_not_keep_back_anything_of_another() {
+    let (mut gateway, mut terminal) = PlayedGateway::with_turn();
+    gateway.tool("start", "a", json!({"title": "Look around"}));
+    gateway.event(json!({"event": "reasoning_delta", "stream_id": "r", "text": "x"}));
+    gateway.event(json!({"event": "delta", "stream_id": "s", "text": "the first chat's"}));
+    gateway.event(json!({"event": "delta", "stream_id": "s", "text": " answer", "parent_call_id": "a"}));
+    terminal.wait_for("[subagent: Look around]\r\n       answer");
+    terminal.write("/attach c2");
+    gateway.receive("attach");
+    (gateway.chat, gateway.seq) = ("c2", 0);
+    gateway.send(&json!({"event": "attached", "chat_id": "c2", "epoch": "e", "head": 0, "recovered": true}));
+    gateway.send(&json!({"event": "replay_end", "chat_id": "c2", "epoch": "e", "seq": 0}));
+    gateway.event(json!({"event": "turn_started", "started_at_ms": 1}));
+    gateway.event(json!({"event": "reasoning_delta", "stream_id": "r", "text": "x"}));
+    terminal.wait_for("[thinking]");
+    gateway.event(json!({"event": "stream_end", "stream_id": "s", "text": "the second chat's answer"}));
+    terminal.wait_for("\r\n  the second chat's answer\r\n");
+    gateway.event(json!({"event": "stream_end", "stream_id": "i", "text": "inner", "parent_call_id": "a"}));
+    terminal.wait_for("[subagent]\r\n      inner");
+    gateway.event(json!({"event": "turn_end", "outcome": "completed", "latency_ms": 1}));
+    terminal.wait_for("\r\n> ");
+}
+
+#[test]
+fn the_end_of_one_turn_has_no_text_of_another_printed_twice() {
+    let (mut gateway, mut terminal) = PlayedGateway::with_turn();
+    gateway.event(json!({"event": "turn_started", "turn_id": "~1", "origin": "agent", "started_at_ms": 1}));
+    gateway.event(json!({"event": "delta", "stream_id": "s", "text": "once", "turn_id": "~1"}));
+    gateway.event(json!({"event": "turn_end", "outcome": "cancelled", "latency_ms": 1}));
+    terminal.wait_for("  once\r\nStopped.\r\n");
+    gateway.event(json!({"event": "stream_end", "stream_id": "s", "text": "once", "turn_id": "~1"}));
+    gateway.event(json!({"event": "message", "text": "and no more", "turn_id": "~1"}));
+    terminal.wait_for_next("  and no more\r\n");
+}
