@@ -19,6 +19,7 @@ mod generated;
 mod git;
 mod modules;
 mod nginx;
+mod package;
 mod peers;
 mod readme;
 mod release;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::runner::Step;
 use crate::{
-    agents, autobahn, browser, edges, generated, nginx, peers, readme, rust, sandbox, secrets, tidy, tools,
-    web,
+    agents, autobahn, browser, edges, generated, nginx, package, peers, readme, rust, sandbox, secrets, tidy,
+    tools, web,
 };
 
 /// All steps in the order in which they run.
@@ -53,6 +53,12 @@ pub(crate) const STEPS: &[Step] = &[
         about: "programs, tests and examples compile",
         limit: seconds(1200),
         run: rust::build,
+    },
+    Step {
+        name: "package",
+        about: "the crate conformance can be packaged for others, with its traces",
+        limit: seconds(300),
+        run: package::step,
     },
     Step {
         name: "sandbox",
