@@ -20,6 +20,7 @@ mod git;
 mod modules;
 mod nginx;
 mod package;
+mod passed;
 mod peers;
 mod readme;
 mod release;

@@ -9,6 +9,8 @@ cargo xtask test [OPTIONS]       run everything that CI runs
     --only STEP                  only this step (repeatable)
     --list                       the steps and what each one proves
     --nightly                    randomised tests run for much longer
+    --resume FILE                with --nightly: note in FILE which steps pass, and leave out those that
+                                 have passed on this commit
 cargo xtask bench [-- ARGS]      measure against the limit and print a table of ratios
 cargo xtask schema               write the JSON Schema and the TypeScript types of the wire anew
 cargo xtask fixtures             write these, the snapshots and the page's bundle anew";
