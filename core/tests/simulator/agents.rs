@@ -21,6 +21,9 @@ use crate::support::world::World;
 /// The stream of the text that agents write outside of turns. It may be logged within the next turn.
 pub const ASIDE: &str = "aside";
 
+/// The tool use whose result comes after its turn. It may be logged within the next turn, but begins none.
+pub const LATE: &str = "late";
+
 #[derive(Debug, Default)]
 pub struct Agents {
     hosts: BTreeMap<AgentInstanceId, Host>,
@@ -36,8 +39,10 @@ pub struct Agents {
 #[derive(Debug, Default)]
 pub struct Process {
     turn: Option<TurnId>,
-    /// The agent is in a turn that it has begun by itself. A prompt waits until this turn is over.
+    /// The agent is in a turn that it has begun by itself. A prompt waits until this turn is over, or is folded.
     in_own_turn: bool,
+    /// The agent has taken the prompt into its own turn: both end together.
+    folded: bool,
     /// The agent has written text outside of turns, and not ended it.
     has_aside: bool,
     /// The running background tasks.
@@ -73,6 +78,11 @@ impl Process {
 
     pub fn is_in_turn(&self) -> bool {
         self.turn.is_some()
+    }
+
+    /// The end of a folded prompt, if the agent's own turn is over.
+    fn folded_end(&mut self, rng: &mut Rng) -> Option<AgentEvent> {
+        (!self.in_own_turn && std::mem::take(&mut self.folded)).then(|| Agents::end(self, rng))
     }
 }
 
@@ -176,6 +186,7 @@ impl Agents {
                 recorder.wrote(&chat, &turn, std::slice::from_ref(&event), texts);
             }
             events.push(event);
+            events.extend(process.folded_end(rng));
         }
         host.write(events);
     }
@@ -282,7 +293,8 @@ impl Agents {
         }
         if process.in_own_turn {
             let end = Self::end_own(process, rng);
-            host.write(vec![end]);
+            let ends = [end].into_iter().chain(process.folded_end(rng)).collect();
+            host.write(ends);
             return true;
         }
         if process.turn.is_some() {
@@ -303,7 +315,7 @@ impl Agents {
         if process.in_own_turn {
             return Some(Self::own_event(*made, process, rng));
         }
-        Some(match rng.below(if process.turn.is_some() { 24 } else { 4 }) {
+        Some(match rng.below(if process.turn.is_some() { 24 } else { 6 }) {
             0 => AgentEvent::Alive,
             1 => AgentEvent::Session { token: format!("session-{}", *made % 3) },
             2 => AgentEvent::Model { name: format!("model-{}", *made % 2) },
@@ -312,6 +324,9 @@ impl Agents {
                 process.has_aside = true;
                 AgentEvent::Text { stream: ASIDE.into(), text: format!("[{made}] aside") }
             }
+            4 if process.turn.is_none() => tool_ended(LATE.into(), String::new()),
+            5 if process.turn.is_none() && rng.chance(30) => Self::end_own(process, rng),
+            5 if process.turn.is_none() => Self::end(process, rng),
             3..=10 => {
                 let text = format!("[{}]{}", *made, "é".repeat(rng.below(40)));
                 AgentEvent::Text { stream: stream(process.streams + made.wrapping_rem(2)), text }
@@ -342,14 +357,7 @@ impl Agents {
                     locations: Vec::new(),
                 }
             }
-            15 => AgentEvent::ToolEnded {
-                call_id: format!("k{}", process.tools),
-                name: "Bash".into(),
-                result: Ok("out".repeat(rng.below(100))),
-                truncated: false,
-                media: Vec::new(),
-                sources: Vec::new(),
-            },
+            15 => tool_ended(format!("k{}", process.tools), "out".repeat(rng.below(100))),
             16 => AgentEvent::Message { text: format!("[{made}] message") },
             17 => {
                 process.open.insert(request(*made), false);
@@ -410,6 +418,7 @@ impl Agents {
 
     /// Something that the agent says in its own turn.
     fn own_event(made: u64, process: &mut Process, rng: &mut Rng) -> AgentEvent {
+        process.folded |= process.turn.is_some() && rng.chance(20);
         match rng.below(10) {
             0..=3 => AgentEvent::Text { stream: ASIDE.into(), text: format!("[{made}] by itself") },
             4 => AgentEvent::TextEnd { stream: ASIDE.into(), text: None, void: false, sources: Vec::new() },
@@ -445,6 +454,17 @@ impl Agents {
             _ => Outcome::Completed,
         };
         AgentEvent::TurnEnded { outcome, error: None, usage: None, cost: None }
+    }
+}
+
+fn tool_ended(call_id: String, result: String) -> AgentEvent {
+    AgentEvent::ToolEnded {
+        call_id,
+        name: "Bash".into(),
+        result: Ok(result),
+        truncated: false,
+        media: Vec::new(),
+        sources: Vec::new(),
     }
 }
 

@@ -3,7 +3,7 @@
 //! A feed passes the hub's commands to the host of the agent, and the agent's events to the hub, by the contract of
 //! `agent-bridge/src/client` and of `AgentContext` in `runtime/src/agent.rs`. It decodes records from the newest
 //! checkpoint in the journal on. It passes on the events after the position in the journal, except those of a turn that
-//! the journal has lost. Commands wait until all records that the host had spooled are decoded; a prompt waits until
+//! the journal has lost, and a late result that could be taken for that of the next prompt. Commands wait until all records that the host had spooled are decoded; a prompt waits until
 //! the agent has ended a lost turn. Commands that the agent already has, and answers to requests that are not open, are
 //! dropped. An exit is reported after all output of the agent.
 
@@ -82,24 +82,20 @@ impl Decoder {
         }
     }
 
-    /// Decodes the next record to events.
-    fn decode(&mut self, record: &Record) -> Vec<AgentEvent> {
-        self.position += 1;
-        match record {
-            Record::Command(AgentCommand::Prompt { turn_id, .. }) => {
+    /// Decodes a command that the host has spooled.
+    fn command(&mut self, command: &AgentCommand) {
+        match command {
+            AgentCommand::Prompt { turn_id, .. } => {
                 self.prompted = Some(turn_id.clone());
                 self.turn_open = true;
                 if !self.in_own_turn {
                     self.requests.clear();
                 }
-                Vec::new()
             }
-            Record::Command(AgentCommand::Answer { request_id, .. }) => {
+            AgentCommand::Answer { request_id, .. } => {
                 self.requests.remove(request_id);
-                Vec::new()
             }
-            Record::Command(AgentCommand::Cancel { .. }) | Record::Exited(_) => Vec::new(),
-            Record::Observed(events) => events.iter().map(|event| self.event(event)).collect(),
+            AgentCommand::Cancel { .. } => {}
         }
     }
 
@@ -182,22 +178,17 @@ impl Feed {
             && self.decoder.position - before < u64::try_from(most).expect("small")
             && let Some(record) = host.record(self.decoder.position + 1)
         {
-            let is_lost =
-                self.decoder.turn_open && !self.decoder.in_own_turn && self.decoder.prompted != self.awaited;
-            let mut decoded = self.decoder.decode(record);
-            if decoded.iter().any(|event| matches!(event, AgentEvent::TurnEnded { .. })) {
-                ended = true;
-                self.awaited.take_if(|awaited| self.decoder.prompted.as_ref() == Some(awaited));
-            }
-            if is_lost {
-                decoded
-                    .retain(|event| matches!(event, AgentEvent::Session { .. } | AgentEvent::Model { .. }));
-            }
-            if self.decoder.position > self.logged {
-                events.append(&mut decoded);
-            }
-            if let Record::Exited(exit) = record {
-                self.exit = Some(exit.clone());
+            self.decoder.position += 1;
+            let is_new = self.decoder.position > self.logged;
+            match record {
+                Record::Command(command) => self.decoder.command(command),
+                Record::Observed(observed) => {
+                    for event in observed {
+                        ended |= matches!(event, AgentEvent::TurnEnded { .. });
+                        events.extend(self.passed(event).filter(|_| is_new));
+                    }
+                }
+                Record::Exited(exit) => self.exit = Some(exit.clone()),
             }
         }
         let checkpoint = (ended || rng.chance(30)).then(|| self.decoder.checkpoint());
@@ -210,6 +201,34 @@ impl Feed {
             self.exit.get_or_insert_with(|| host.exit());
         }
         position > before
+    }
+
+    /// Decodes an event. `None` if it belongs to a lost turn, or ends a turn that is over and could be taken for the end of
+    /// the next one.
+    fn passed(&mut self, event: &AgentEvent) -> Option<AgentEvent> {
+        let Decoder { turn_open, in_own_turn, .. } = self.decoder;
+        let is_lost = turn_open && self.decoder.prompted != self.awaited;
+        let event = self.decoder.event(event);
+        let passes = match &event {
+            AgentEvent::TurnEnded { .. } if turn_open => {
+                self.awaited.take_if(|awaited| self.decoder.prompted.as_ref() == Some(awaited));
+                !is_lost
+            }
+            AgentEvent::TurnEnded { .. } => !self.may_be_prompted(),
+            AgentEvent::AgentTurnStarted { .. }
+            | AgentEvent::AgentTurnEnded { .. }
+            | AgentEvent::Session { .. }
+            | AgentEvent::Model { .. }
+            | AgentEvent::Task(_) => true,
+            _ => in_own_turn || !is_lost,
+        };
+        passes.then_some(event)
+    }
+
+    /// Whether the hub may have sent a prompt, or believe that an earlier gateway did, that has not become a record.
+    fn may_be_prompted(&self) -> bool {
+        let waits = self.commands.iter().any(|command| matches!(command, AgentCommand::Prompt { .. }));
+        waits || self.sent != self.decoder.prompted || self.resumed.is_some()
     }
 
     /// Sends the waiting commands, once it is known which of them the agent already has. Returns the host that a first

@@ -10,7 +10,7 @@ use switchboard_core::{
     ids::{ChatKey, ConnId},
 };
 
-use super::{recorder::text_of, sim::Sim};
+use super::{agents::LATE, recorder::text_of, sim::Sim};
 
 /// Maximum number of rounds until a world without faults is at rest.
 const ROUNDS: usize = 3000;
@@ -160,7 +160,6 @@ impl Sim {
                     _ => 1,
                 };
                 assert_eq!(event["seq"], json!(next), "contiguous from 1 in each epoch");
-                before = Some(event);
                 let turn = event["turn_id"].as_str().unwrap_or("").to_owned();
                 texts.entry(turn.clone()).or_default().push_str(&text_of(event));
                 match event["event"].as_str().expect("a name") {
@@ -206,6 +205,13 @@ impl Sim {
                         }
                     }
                     "tool_event" => {
+                        let begins =
+                            |before: &Value| before["event"] == "turn_started" && before["origin"] == "agent";
+                        let is_late = event["call_id"] == LATE;
+                        assert!(
+                            !is_late || !before.is_some_and(begins),
+                            "a late result begins no turn: {event}"
+                        );
                         assert_eq!(turns.get(&turn), Some(&"started"), "a tool use within its turn");
                         let call_id = event["call_id"].as_str().expect("an id").to_owned();
                         if event["phase"] == "start" {
@@ -219,6 +225,7 @@ impl Sim {
                     }
                     _ => {}
                 }
+                before = Some(event);
             }
             assert!(turns.values().all(|state| *state == "ended"), "every turn ends: {turns:?}");
             assert!(requests.values().all(|open| !open), "every request is resolved: {requests:?}");

@@ -9,7 +9,10 @@ use switchboard_core::{
     ids::{ChatKey, TurnId},
 };
 
-use super::{agents::ASIDE, feed::counted};
+use super::{
+    agents::{ASIDE, LATE},
+    feed::counted,
+};
 
 #[derive(Debug, Default)]
 pub struct Recorder {
@@ -125,7 +128,7 @@ pub fn text_of(event: &Value) -> String {
         // A progress message may belong to the turn before.
         Some("message") if event["kind"].is_null() => text(),
         // Agents end their tool uses well; the hub ends those that are open at the end of a turn.
-        Some("tool_event") if event["phase"] == "error" => String::new(),
+        Some("tool_event") if event["phase"] == "error" || event["call_id"] == LATE => String::new(),
         Some("tool_event") => {
             let field = |name: &str| event[name].as_str().expect("a text").to_owned();
             tool(&field("phase"), &field("call_id"))
