@@ -178,15 +178,16 @@ impl Agents {
         }
         let mut events = Vec::new();
         for _ in 0..=rng.below(3) {
-            let turn = process.turn.clone().filter(|_| !process.in_own_turn);
-            let texts = process.texts;
+            let (turn, in_own_turn, texts) = (process.turn.clone(), process.in_own_turn, process.texts);
             let Some(event) = Self::event(made, *haste, process, rng) else { continue };
             process.texts += u64::from(matches!(event, AgentEvent::Text { .. }));
+            let folded_end = process.folded_end(rng);
             if let Some(turn) = turn {
-                recorder.wrote(&chat, &turn, std::slice::from_ref(&event), texts);
+                let of_turn = Some(&event).filter(|_| !in_own_turn).into_iter().chain(&folded_end);
+                recorder.wrote(&chat, &turn, of_turn, texts);
             }
             events.push(event);
-            events.extend(process.folded_end(rng));
+            events.extend(folded_end);
         }
         host.write(events);
     }
@@ -292,14 +293,19 @@ impl Agents {
             return true;
         }
         if process.in_own_turn {
-            let end = Self::end_own(process, rng);
-            let ends = [end].into_iter().chain(process.folded_end(rng)).collect();
+            let turn = process.turn.clone();
+            let mut ends = vec![Self::end_own(process, rng)];
+            ends.extend(process.folded_end(rng));
+            if let Some(turn) = turn {
+                recorder.wrote(&chat, &turn, &ends[1..], 0);
+            }
             host.write(ends);
             return true;
         }
-        if process.turn.is_some() {
-            let end = Self::end(process, rng);
-            host.write(vec![end]);
+        if let Some(turn) = process.turn.clone() {
+            let ends = vec![Self::end(process, rng)];
+            recorder.wrote(&chat, &turn, &ends, 0);
+            host.write(ends);
             busy = true;
         }
         busy

@@ -209,20 +209,21 @@ impl Feed {
         let Decoder { turn_open, in_own_turn, .. } = self.decoder;
         let is_lost = turn_open && self.decoder.prompted != self.awaited;
         let event = self.decoder.event(event);
-        let passes = match &event {
-            AgentEvent::TurnEnded { .. } if turn_open => {
+        if let AgentEvent::TurnEnded { .. } = event {
+            if turn_open {
                 self.awaited.take_if(|awaited| self.decoder.prompted.as_ref() == Some(awaited));
-                !is_lost
             }
-            AgentEvent::TurnEnded { .. } => !self.may_be_prompted(),
+            return Some(event).filter(|_| if turn_open { !is_lost } else { !self.may_be_prompted() });
+        }
+        let concerns_agent = matches!(
+            event,
             AgentEvent::AgentTurnStarted { .. }
-            | AgentEvent::AgentTurnEnded { .. }
-            | AgentEvent::Session { .. }
-            | AgentEvent::Model { .. }
-            | AgentEvent::Task(_) => true,
-            _ => in_own_turn || !is_lost,
-        };
-        passes.then_some(event)
+                | AgentEvent::AgentTurnEnded { .. }
+                | AgentEvent::Session { .. }
+                | AgentEvent::Model { .. }
+                | AgentEvent::Task(_)
+        );
+        (concerns_agent || in_own_turn || !is_lost).then_some(event)
     }
 
     /// Whether the hub may have sent a prompt, or believe that an earlier gateway did, that has not become a record.

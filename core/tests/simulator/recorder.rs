@@ -25,6 +25,8 @@ pub struct Recorder {
 #[derive(Debug, Default)]
 struct Written {
     text: String,
+    /// An agent has ended the turn.
+    ended: bool,
     /// Events of the turn may be missing or doubled in the log, because the journal has lost some of them.
     doubtful: bool,
 }
@@ -58,7 +60,13 @@ impl Recorder {
     }
 
     /// An agent wrote these events in its turn. `texts`: how many texts the agent had written before.
-    pub fn wrote(&mut self, chat: &ChatKey, turn_id: &TurnId, events: &[AgentEvent], mut texts: u64) {
+    pub fn wrote<'a>(
+        &mut self,
+        chat: &ChatKey,
+        turn_id: &TurnId,
+        events: impl IntoIterator<Item = &'a AgentEvent>,
+        mut texts: u64,
+    ) {
         let written = self.written.entry((chat.clone(), turn_id.clone())).or_default();
         for event in events {
             if let AgentEvent::Text { text, .. } = event {
@@ -73,6 +81,8 @@ impl Recorder {
                 written.text.push_str(&tool("start", call_id));
             } else if let AgentEvent::ToolEnded { call_id, .. } = event {
                 written.text.push_str(&tool("end", call_id));
+            } else if let AgentEvent::TurnEnded { .. } = event {
+                written.ended = true;
             }
         }
     }
@@ -103,7 +113,10 @@ impl Recorder {
         }
         let by_agent = matches!(end["outcome"].as_str(), Some("completed" | "failed"));
         let whole = match end["error"]["code"].as_str() {
-            None => by_agent,
+            None => {
+                assert!(!by_agent || written.ended, "{turn}: the agent has not ended this turn: {end}");
+                by_agent
+            }
             Some(code) => code == "agent_exited",
         };
         if whole {
