@@ -199,19 +199,7 @@ impl Chat {
                 let place = Cursor { epoch: self.epoch.clone(), seq };
                 let earlier = self.turns.insert(turn_id.clone(), TurnRecord { hash, place, starts_turn });
                 assert!(earlier.is_none(), "a turn id is accepted once");
-                let at = self.index(seq);
-                let frame = self.events[at].frame.clone();
-                self.open.push(OpenTurn {
-                    turn_id,
-                    text,
-                    hash,
-                    seq,
-                    frame,
-                    accepted_at_ms: at_ms,
-                    started_at_ms: None,
-                    cancel_requested: false,
-                    cancel_reason: None,
-                });
+                self.queue_turn(turn_id, text, hash, seq, at_ms);
             }
             Change::TurnStarted { turn_id } => {
                 self.open_turn(&turn_id, |turn| turn.started_at_ms = Some(at_ms));
@@ -266,6 +254,21 @@ impl Chat {
             // Of the journal's doing: nothing of the chat is left to be changed.
             Change::Deleted => {}
         }
+    }
+
+    fn queue_turn(&mut self, turn_id: TurnId, text: String, hash: [u8; 32], seq: u64, accepted_at_ms: u64) {
+        let frame = self.events[self.index(seq)].frame.clone();
+        self.open.push(OpenTurn {
+            turn_id,
+            text,
+            hash,
+            seq,
+            frame,
+            accepted_at_ms,
+            started_at_ms: None,
+            cancel_requested: false,
+            cancel_reason: None,
+        });
     }
 
     /// Drops the commands of a turn that has ended. Answers belong to no turn and go with the last one that runs.

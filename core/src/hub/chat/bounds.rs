@@ -6,7 +6,7 @@ use alloc::{boxed::Box, format, string::String, vec::Vec};
 use super::text::{boundary, is_short, json_size};
 use crate::{
     agent::{AgentEvent, StreamId},
-    wire::{FileEdit, Source, TurnError, input_sha256},
+    wire::{FileEdit, Source, ToolMedia, TurnError, input_sha256},
 };
 
 /// Maximum length of the name of a tool or model, in bytes of JSON.
@@ -53,13 +53,9 @@ pub(super) fn bounded(event: AgentEvent) -> AgentEvent {
             let (call_id, name) = (id(call_id), shortened(name, NAME_BYTES));
             AgentEvent::ToolUpdated { call_id, name, arguments, output }
         }
-        AgentEvent::ToolEnded { call_id, name, result, truncated, mut media, sources } => {
+        AgentEvent::ToolEnded { call_id, name, result, truncated, media, sources } => {
             let (call_id, name) = (id(call_id), shortened(name, NAME_BYTES));
-            media.truncate(LIST_ITEMS);
-            for medium in &mut media {
-                medium.media_type = shortened(core::mem::take(&mut medium.media_type), ID_BYTES);
-            }
-            let sources = bounded_sources(sources);
+            let (media, sources) = (bounded_media(media), bounded_sources(sources));
             AgentEvent::ToolEnded { call_id, name, result, truncated, media, sources }
         }
         AgentEvent::Task(mut task) => {
@@ -98,6 +94,14 @@ pub(super) fn bounded(event: AgentEvent) -> AgentEvent {
 
 fn bounded_error(TurnError { code, detail }: TurnError) -> TurnError {
     TurnError { code: shortened(code, NAME_BYTES), detail: shortened(detail, LINE_BYTES) }
+}
+
+fn bounded_media(mut media: Vec<ToolMedia>) -> Vec<ToolMedia> {
+    media.truncate(LIST_ITEMS);
+    for medium in &mut media {
+        medium.media_type = shortened(core::mem::take(&mut medium.media_type), ID_BYTES);
+    }
+    media
 }
 
 /// The first sources. One with a longer address is left out, because a truncated address leads elsewhere.

@@ -136,57 +136,42 @@ impl Chat {
             }
             AgentEvent::Alive => {}
             AgentEvent::ToolStarted { call_id, name, arguments, title, locations } => {
-                let start = ToolUse::new(ToolPhase::Start, call_id, name);
-                let arguments = Some(arguments);
-                self.tool_started(cx, draft, ToolUse { arguments, title, locations, ..start });
+                let (start, arguments) = (ToolUse::new(ToolPhase::Start, call_id, name), Some(arguments));
+                self.tool_use(cx, draft, ToolUse { arguments, title, locations, ..start });
             }
             AgentEvent::ToolUpdated { call_id, name, arguments, output } => {
                 let update = ToolUse::new(ToolPhase::Update, call_id, name);
-                let event = ToolUse { arguments, output, ..update };
-                event.bounded(cx.limits.event_text_bytes).log(draft, self.turns.current());
+                self.tool_use(cx, draft, ToolUse { arguments, output, ..update });
             }
             AgentEvent::ToolEnded { call_id, name, result, truncated, media, sources } => {
-                let (phase, result, error) = match result {
-                    Ok(text) => (ToolPhase::End, Some(text), None),
-                    Err(text) => (ToolPhase::Error, None, Some(text)),
-                };
-                let end = ToolUse::new(phase, call_id, name);
-                self.tool_ended(cx, draft, ToolUse { result, error, truncated, media, sources, ..end });
+                let end = ToolUse::ended(call_id, name, result);
+                self.tool_use(cx, draft, ToolUse { truncated, media, sources, ..end });
             }
             AgentEvent::Task(task) => self.log_task(draft, task),
             AgentEvent::FileEdit { edits } => self.file_edit(cx, draft, edits),
-            AgentEvent::Permission(ask) => {
-                let asked =
-                    self.requests.ask_permission(&cx.limits, self.log.epoch(), self.turns.current(), ask);
-                self.open_request(draft, asked);
-            }
-            AgentEvent::Question(question) => {
-                let asked =
-                    self.requests.ask_question(&cx.limits, self.log.epoch(), self.turns.current(), question);
-                self.open_request(draft, asked);
-            }
-            AgentEvent::Withdrawn { request_id } => {
-                self.withdraw_request(cx, draft, &request_id);
-            }
+            AgentEvent::Permission(ask) => self.ask_permission(cx, draft, ask),
+            AgentEvent::Question(question) => self.ask_question(cx, draft, question),
+            AgentEvent::Withdrawn { request_id } => self.withdraw_request(cx, draft, &request_id),
             AgentEvent::Notice { level, code, text, data } => {
                 let text = cut(text, cx.limits.event_text_bytes).0;
                 self.push(draft, ChatBody::Notice { level, code, text, data });
             }
-            AgentEvent::Model { name } => {
-                if self.profile.set_model(&name) {
-                    let (chat_id, model_name) = (self.log.chat_id().clone(), name);
-                    draft
-                        .effects
-                        .push(Effect::Fan(ControlEvent::RuntimeModelUpdated { chat_id, model_name }));
-                }
-            }
+            AgentEvent::Model { name } => self.model(draft, name),
             AgentEvent::Session { token } => draft.changes.extend(self.agent.set_session(token)),
-            // Before the prompt was sent, the agent can only have ended an earlier turn.
             AgentEvent::TurnEnded { outcome, error, usage, cost } => {
+                // Before the prompt was sent, the agent can only have ended an earlier turn.
                 if self.turns.prompted().is_some() {
                     self.end_user_turn_into(cx, draft, 0, Ending { outcome, error, usage, cost });
                 }
             }
+        }
+    }
+
+    /// The agent told its model.
+    fn model(&mut self, draft: &mut Draft, model_name: String) {
+        if self.profile.set_model(&model_name) {
+            let chat_id = self.log.chat_id().clone();
+            draft.effects.push(Effect::Fan(ControlEvent::RuntimeModelUpdated { chat_id, model_name }));
         }
     }
 
@@ -271,14 +256,19 @@ impl Chat {
         self.push(draft, ChatBody::StreamEnd { stream_id: (**stream).into(), text, void, sources });
     }
 
-    fn tool_started(&mut self, cx: &Context, draft: &mut Draft, event: ToolUse) {
-        let (call_id, name) = (event.call_id.clone(), event.name.clone());
-        self.turns.open_tool(OpenTool { call_id, name, parent_call_id: draft.parent_call_id.clone() });
-        event.bounded(cx.limits.event_text_bytes).log(draft, self.turns.current());
-    }
-
-    fn tool_ended(&mut self, cx: &Context, draft: &mut Draft, event: ToolUse) {
-        self.turns.close_tool(&event.call_id);
+    fn tool_use(&mut self, cx: &Context, draft: &mut Draft, event: ToolUse) {
+        match event.phase {
+            ToolPhase::Start => {
+                let (call_id, name) = (event.call_id.clone(), event.name.clone());
+                self.turns.open_tool(OpenTool {
+                    call_id,
+                    name,
+                    parent_call_id: draft.parent_call_id.clone(),
+                });
+            }
+            ToolPhase::Update => {}
+            ToolPhase::End | ToolPhase::Error => self.turns.close_tool(&event.call_id),
+        }
         event.bounded(cx.limits.event_text_bytes).log(draft, self.turns.current());
     }
 }

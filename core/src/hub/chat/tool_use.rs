@@ -49,6 +49,14 @@ impl ToolUse {
         }
     }
 
+    /// The end of a tool use, with its result or its error.
+    pub(super) fn ended(call_id: String, name: String, result: Result<String, String>) -> Self {
+        match result {
+            Ok(text) => Self { result: Some(text), ..Self::new(ToolPhase::End, call_id, name) },
+            Err(text) => Self { error: Some(text), ..Self::new(ToolPhase::Error, call_id, name) },
+        }
+    }
+
     /// Logs the event, and the hint for clients that do not know `tool_event`.
     pub(super) fn log(self, draft: &mut Draft, turn_id: Option<&TurnId>) {
         let hint = (self.phase != ToolPhase::Update).then(|| self.hint());

@@ -5,7 +5,7 @@ use std::fmt;
 use rusqlite::{Connection, OptionalExtension as _};
 use rustc_hash::FxHashMap;
 use switchboard_core::{
-    agent::{AgentCommand, CommandId},
+    agent::{AgentCommand, AgentInstanceId, CommandId},
     ids::{ChatKey, Epoch, TurnId},
     journal::{Append, Change, OpenWork},
     wire::Outcome,
@@ -113,13 +113,12 @@ pub(super) fn append(
     append: &Append,
 ) -> Result<i64, NotApplied> {
     let generation = state.generation;
-    let at = int(append.at_ms);
     let mut chat_row = match (chat_rows.row(db, &append.chat)?, &append.create) {
         (Some(chat_row), _) => chat_row,
         (None, Some(_)) if is_deleted(db, &append.chat)? => {
             return Err(NotApplied::Contradiction("the chat was deleted"));
         }
-        (None, Some(epoch)) => create(db, &append.chat, epoch, generation, at)?,
+        (None, Some(epoch)) => create(db, &append.chat, epoch, generation, int(append.at_ms))?,
         (None, None) => return Err(NotApplied::Contradiction("there is no such chat")),
     };
     if chat_row.generation < generation {
@@ -129,22 +128,7 @@ pub(super) fn append(
     if deltas.is_none() {
         update_row(db, &mut chat_row)?;
     }
-    if let Some(last) = append.events.last() {
-        let mut add = db.prepare_cached(write::ADD_EVENT)?;
-        for event in &append.events {
-            let first = int(event.first_seq);
-            if first != chat_row.head + 1 {
-                return Err(NotApplied::Contradiction("it does not follow the chat's last event"));
-            }
-            chat_row.head = int(event.seq);
-            let sum = crc32fast::hash(event.frame.bytes());
-            state.commits += 1;
-            let (id, frame) = (int(state.commits), event.frame.as_str());
-            let moved = deltas.as_ref().filter(|deltas| deltas.work.is_none() && event.seq == last.seq);
-            let position = moved.map(|deltas| deltas.position);
-            add.execute((id, chat_row.id, chat_row.epoch_no, chat_row.head, first, sum, frame, position))?;
-        }
-    }
+    add_events(db, &mut chat_row, state, append, deltas.as_ref())?;
     if let Some(DeltaChanges { position, work }) = deltas {
         if let Some(work) = work {
             chat_row.ahead = None;
@@ -156,22 +140,7 @@ pub(super) fn append(
         chat_rows.store(&append.chat, chat_row);
         return Ok(chat_row.id);
     }
-    if append.is_activity() {
-        let second = chat_row.updated_at / 1000;
-        chat_row.updated_at = chat_row.updated_at.max(at);
-        let row = (chat_row.id, chat_row.head, chat_row.updated_at, last_command(append));
-        db.prepare_cached(write::MOVE_HEAD_AT)?.execute(row)?;
-        if chat_row.updated_at / 1000 != second {
-            db.prepare_cached(write::MOVE_SECOND)?.execute((chat_row.id, chat_row.updated_at / 1000))?;
-        }
-    } else {
-        if !append.events.is_empty() {
-            db.prepare_cached(write::MOVE_HEAD)?.execute((chat_row.id, chat_row.head))?;
-        }
-        if last_command(append) > 0 {
-            db.prepare_cached(write::RAISE_COMMAND)?.execute((chat_row.id, last_command(append)))?;
-        }
-    }
+    move_head(db, &mut chat_row, append)?;
     for one in &append.changes {
         change(db, &mut chat_row, append, one)?;
     }
@@ -182,6 +151,53 @@ pub(super) fn append(
         chat_rows.store(&append.chat, chat_row);
     }
     Ok(chat_row.id)
+}
+
+/// Adds the events of an append, the last one with the agent's position if nothing but that changes.
+fn add_events(
+    db: &Connection,
+    chat_row: &mut ChatRow,
+    state: &mut JournalState,
+    append: &Append,
+    deltas: Option<&DeltaChanges<'_>>,
+) -> Result<(), NotApplied> {
+    let Some(last) = append.events.last() else { return Ok(()) };
+    let mut add = db.prepare_cached(write::ADD_EVENT)?;
+    for event in &append.events {
+        let first = int(event.first_seq);
+        if first != chat_row.head + 1 {
+            return Err(NotApplied::Contradiction("it does not follow the chat's last event"));
+        }
+        chat_row.head = int(event.seq);
+        let sum = crc32fast::hash(event.frame.bytes());
+        state.commits += 1;
+        let (id, frame) = (int(state.commits), event.frame.as_str());
+        let moved = deltas.filter(|deltas| deltas.work.is_none() && event.seq == last.seq);
+        let position = moved.map(|deltas| deltas.position);
+        add.execute((id, chat_row.id, chat_row.epoch_no, chat_row.head, first, sum, frame, position))?;
+    }
+    Ok(())
+}
+
+/// Moves the head, the last activity and the last command in the chat's row.
+fn move_head(db: &Connection, chat_row: &mut ChatRow, append: &Append) -> Result<(), NotApplied> {
+    if append.is_activity() {
+        let second = chat_row.updated_at / 1000;
+        chat_row.updated_at = chat_row.updated_at.max(int(append.at_ms));
+        let row = (chat_row.id, chat_row.head, chat_row.updated_at, last_command(append));
+        db.prepare_cached(write::MOVE_HEAD_AT)?.execute(row)?;
+        if chat_row.updated_at / 1000 != second {
+            db.prepare_cached(write::MOVE_SECOND)?.execute((chat_row.id, chat_row.updated_at / 1000))?;
+        }
+        return Ok(());
+    }
+    if !append.events.is_empty() {
+        db.prepare_cached(write::MOVE_HEAD)?.execute((chat_row.id, chat_row.head))?;
+    }
+    if last_command(append) > 0 {
+        db.prepare_cached(write::RAISE_COMMAND)?.execute((chat_row.id, last_command(append)))?;
+    }
+    Ok(())
 }
 
 /// The changes of an append of events that are no activity, such as deltas, if they are only the agent's position and
@@ -315,38 +331,15 @@ fn change(
             db.prepare_cached(write::DROP_REQUEST)?.execute((chat, request_id.as_str()))?;
         }
         Change::Command { command } => add_command(db, chat, append, command)?,
-        Change::AgentStarted { instance } => {
-            let instance = instance.0.cast_signed();
-            chat_row.agent_instance = Some(instance);
-            db.prepare_cached(write::START_AGENT)?.execute((chat, instance))?;
-            db.prepare_cached(write::DROP_CHECKPOINT)?.execute([chat])?;
-        }
-        Change::AgentEnded { instance } => {
-            let instance = instance.0.cast_signed();
-            chat_row.agent_instance.take_if(|present| *present == instance);
-            if db.prepare_cached(write::END_AGENT)?.execute((chat, instance))? > 0 {
-                db.prepare_cached(write::DROP_CHECKPOINT)?.execute([chat])?;
-            }
-        }
+        Change::AgentStarted { instance } => start_agent(db, chat_row, *instance)?,
+        Change::AgentEnded { instance } => end_agent(db, chat_row, *instance)?,
         Change::AgentPosition { instance, position, checkpoint } => {
-            let position = position.cast_signed();
-            let moved =
-                db.prepare_cached(write::MOVE_AGENT)?.execute((chat, instance.0.cast_signed(), position))?;
-            if let Some(state) = checkpoint.as_ref().filter(|_| moved > 0) {
-                db.prepare_cached(write::SET_CHECKPOINT)?.execute((chat, position, &state[..]))?;
-            }
+            move_agent(db, chat, *instance, *position, checkpoint.as_deref())?;
         }
         Change::AgentTurn { turn: Some(turn) } => {
             db.prepare_cached(write::SET_AGENT_TURN)?.execute((chat, json(turn)?))?;
         }
-        Change::AgentTurn { turn: None } => {
-            let ended: Option<String> =
-                db.prepare_cached(write::AGENT_TURN_ID)?.query_row([chat], |row| row.get(0))?;
-            db.prepare_cached(write::SET_AGENT_TURN)?.execute((chat, None::<String>))?;
-            if let Some(turn_id) = ended {
-                drop_commands(db, chat, &turn_id)?;
-            }
-        }
+        Change::AgentTurn { turn: None } => end_agent_turn(db, chat)?,
         Change::Tasks { tasks } => {
             let tasks = if tasks.is_empty() { None } else { Some(json(tasks)?) };
             db.prepare_cached(write::SET_TASKS)?.execute((chat, tasks))?;
@@ -401,6 +394,48 @@ fn end_turn(db: &Connection, chat: i64, at: i64, turn_id: &str, outcome: Outcome
     db.prepare_cached(write::END_TURN)?.execute((chat, turn_id, outcome_name(outcome), at))?;
     if started {
         drop_commands(db, chat, turn_id)?;
+    }
+    Ok(())
+}
+
+fn start_agent(db: &Connection, chat_row: &mut ChatRow, instance: AgentInstanceId) -> Result<(), NotApplied> {
+    let instance = instance.0.cast_signed();
+    chat_row.agent_instance = Some(instance);
+    db.prepare_cached(write::START_AGENT)?.execute((chat_row.id, instance))?;
+    db.prepare_cached(write::DROP_CHECKPOINT)?.execute([chat_row.id])?;
+    Ok(())
+}
+
+fn end_agent(db: &Connection, chat_row: &mut ChatRow, instance: AgentInstanceId) -> Result<(), NotApplied> {
+    let instance = instance.0.cast_signed();
+    chat_row.agent_instance.take_if(|present| *present == instance);
+    if db.prepare_cached(write::END_AGENT)?.execute((chat_row.id, instance))? > 0 {
+        db.prepare_cached(write::DROP_CHECKPOINT)?.execute([chat_row.id])?;
+    }
+    Ok(())
+}
+
+fn move_agent(
+    db: &Connection,
+    chat: i64,
+    instance: AgentInstanceId,
+    position: u64,
+    checkpoint: Option<&[u8]>,
+) -> Result<(), NotApplied> {
+    let (instance, position) = (instance.0.cast_signed(), position.cast_signed());
+    let moved = db.prepare_cached(write::MOVE_AGENT)?.execute((chat, instance, position))?;
+    if let Some(state) = checkpoint.filter(|_| moved > 0) {
+        db.prepare_cached(write::SET_CHECKPOINT)?.execute((chat, position, state))?;
+    }
+    Ok(())
+}
+
+fn end_agent_turn(db: &Connection, chat: i64) -> Result<(), NotApplied> {
+    let ended: Option<String> =
+        db.prepare_cached(write::AGENT_TURN_ID)?.query_row([chat], |row| row.get(0))?;
+    db.prepare_cached(write::SET_AGENT_TURN)?.execute((chat, None::<String>))?;
+    if let Some(turn_id) = ended {
+        drop_commands(db, chat, &turn_id)?;
     }
     Ok(())
 }

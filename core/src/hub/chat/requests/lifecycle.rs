@@ -4,23 +4,36 @@ use alloc::{format, string::String};
 
 use super::state::Declined;
 use crate::{
-    agent::AgentCommand,
+    agent::{AgentCommand, PermissionAsk},
     hub::{
         chat::{Chat, log::Draft},
         context::Context,
         refusals::Refusal,
     },
     ids::{ConnId, RequestId, TurnId},
-    wire::{Answer, ChatBody, NoticeLevel, Resolution},
+    wire::{Answer, ChatBody, NoticeLevel, Question, Resolution},
 };
 
 impl Chat {
-    /// Logs a request of the agent, or denies it without asking a person.
-    pub(in crate::hub::chat) fn open_request(
+    /// The agent asks for a permission.
+    pub(in crate::hub::chat) fn ask_permission(
         &mut self,
+        cx: &Context,
         draft: &mut Draft,
-        asked: Result<ChatBody, Declined>,
+        ask: PermissionAsk,
     ) {
+        let asked = self.requests.ask_permission(&cx.limits, self.log.epoch(), self.turns.current(), ask);
+        self.open_request(draft, asked);
+    }
+
+    /// The agent asks a question.
+    pub(in crate::hub::chat) fn ask_question(&mut self, cx: &Context, draft: &mut Draft, question: Question) {
+        let asked = self.requests.ask_question(&cx.limits, self.log.epoch(), self.turns.current(), question);
+        self.open_request(draft, asked);
+    }
+
+    /// Logs a request of the agent, or denies it without asking a person.
+    fn open_request(&mut self, draft: &mut Draft, asked: Result<ChatBody, Declined>) {
         match asked {
             Ok(request) => draft.push(self.turns.current(), request),
             Err(Declined { denial, reason }) => {

@@ -14,7 +14,7 @@ use crate::{
     },
     ids::TurnId,
     journal::Change,
-    wire::{ChatBody, Outcome, ToolPhase, TurnError, TurnOrigin, TurnReason},
+    wire::{ChatBody, Outcome, TurnError, TurnOrigin, TurnReason},
 };
 
 /// The tool's message if its turn ended before the tool did.
@@ -124,8 +124,7 @@ impl Chat {
         }
         for tool in left.tools {
             draft.parent_call_id = tool.parent_call_id;
-            let error = Some(TOOL_LEFT_OPEN.into());
-            ToolUse { error, ..ToolUse::new(ToolPhase::Error, tool.call_id, tool.name) }.log(draft, turn_id);
+            ToolUse::ended(tool.call_id, tool.name, Err(TOOL_LEFT_OPEN.into())).log(draft, turn_id);
         }
         draft.parent_call_id = outer;
     }
