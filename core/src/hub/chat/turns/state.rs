@@ -28,7 +28,8 @@ pub(in crate::hub::chat) struct Turns {
     open: VecDeque<Turn>,
     /// The turn that the agent began by itself. While it is open, what the agent says belongs to it.
     agent_turn: Option<AgentTurn>,
-    /// When the silence of the agent began: at its last progress, prompt or resume, or when its last request was closed.
+    /// When the silence of the agent began: at its last progress, prompt or resume, when its own turn began or ended, or
+    /// when its last request was closed.
     silent_since_ms: u64,
     /// The silence was reported to the readers.
     stalled: bool,
@@ -264,7 +265,7 @@ impl Turns {
                 Applied::Changed
             }
             Transition::Ended(ending) => {
-                // While the agent's turn is open, all open work belongs to it.
+                // While the agent's turn is open, all open work belongs to it, but for that of background tasks.
                 let has_work = was_started && (place == Place::Agent || self.agent_turn.is_none());
                 let turn = match place {
                     Place::Agent => self.agent_turn.take().map(|agent_turn| agent_turn.turn),
