@@ -37,6 +37,77 @@ pub(crate) async fn throughput(row: &Throughput, rounds: usize) -> io::Result<Ve
     Ok(vec![line("", &disk), line(" (hosts on their agents' core)", &apart)])
 }
 
+/// Throughput rows that are measured beside the limit, with their least shares of the limit's rate.
+pub(crate) const UNPACED: [(Throughput, f64); 2] = [
+    (
+        Throughput {
+            name: "50 chats unpaced",
+            wire: Wire::WebSocket,
+            chats: 50,
+            subscribers: 1,
+            deltas: 10_000,
+        },
+        0.8,
+    ),
+    (
+        Throughput {
+            name: "200 chats unpaced",
+            wire: Wire::WebSocket,
+            chats: 200,
+            subscribers: 1,
+            deltas: 2_500,
+        },
+        0.6,
+    ),
+];
+
+/// Throughput with the journal and hosts, relative to the limit.
+pub(crate) async fn of_limit(row: &Throughput, rounds: usize, bar: f64) -> io::Result<Vec<Row>> {
+    let [limit, ours] = rows::rates(row, rounds, limit_and_gateway(row).await?).await?;
+    Ok(vec![Row {
+        name: format!("{}{}: of the limit", row.name, Durability::Everything.suffix()),
+        ratio: ratio(&ours, &limit),
+        bar: Bar::AtLeast(bar),
+        detail: format!("{} of {} deltas/s", short(ours.median()), short(limit.median())),
+    }])
+}
+
+/// One chat with one subscriber, whose agent writes as fast as it can, each time with a gateway that was just started.
+pub(crate) async fn fresh_starts() -> io::Result<Vec<Row>> {
+    const STARTS: usize = 9;
+    const ROW: Throughput = Throughput {
+        name: "one chat unpaced",
+        wire: Wire::WebSocket,
+        chats: 1,
+        subscribers: 1,
+        deltas: 300_000,
+    };
+    let (mut limit, mut ours) = (Samples::none(), Samples::none());
+    for _ in 0..STARTS {
+        let [of_limit, of_ours] = rows::rates(&ROW, 1, limit_and_gateway(&ROW).await?).await?;
+        limit.append(of_limit);
+        ours.append(of_ours);
+    }
+    let line = |name: &str, bar: Bar| Row {
+        name: format!(
+            "{}{}, {STARTS} fresh starts, {name}: of the limit",
+            ROW.name,
+            Durability::Everything.suffix()
+        ),
+        ratio: ratio(&ours, &limit),
+        bar,
+        detail: format!("{} of {} deltas/s", short(ours.median()), short(limit.median())),
+    };
+    Ok(vec![line("median", Bar::AtLeast(0.6)), line("each", Bar::EachAtLeast(0.4))])
+}
+
+async fn limit_and_gateway(row: &Throughput) -> io::Result<[Server; 2]> {
+    Ok([
+        Server::limit(row.wire, row.chats, row.subscribers).await?,
+        Server::gateway(true, Durability::Everything).await?,
+    ])
+}
+
 /// The time from a short message to the first delta. It includes two syncs: the message, and the command to the agent,
 /// are on disk before the agent receives them.
 pub(crate) async fn first_delta(rounds: usize) -> io::Result<Vec<Row>> {
@@ -165,6 +236,33 @@ pub(crate) async fn start(rounds: usize) -> io::Result<Vec<Row>> {
             bar: Bar::AtMost(8.0),
         },
     ])
+}
+
+/// The time of a start with a very long history, until a client is served.
+pub(crate) async fn long_start(rounds: usize) -> io::Result<Vec<Row>> {
+    let data = history::prepared(100_000, 100).await?;
+    let (mut ready, mut listed) = (Samples::none(), Samples::none());
+    // The first start is not counted, because it may also migrate the journal.
+    for round in 0..=rounds {
+        let begun = Instant::now();
+        let server = Server::gateway_with_data(&data).await?;
+        let mut peer = Peer::connect(Kind::Gateway(Wire::WebSocket), &server.at).await?;
+        let until_ready = begun.elapsed().as_secs_f64();
+        peer.send(&json!({"type": "list_chats"}).to_string()).await?;
+        peer.until("chats").await?;
+        if round > 0 {
+            ready.push(until_ready);
+            listed.push(begun.elapsed().as_secs_f64());
+        }
+        drop(peer);
+        server.stop().await?;
+    }
+    Ok(vec![Row {
+        name: "start with 100,000 chats and 10,000,000 events: seconds until a client is ready".into(),
+        ratio: ready,
+        bar: Bar::AtMost(2.0),
+        detail: format!("{:.2} s until the chats are listed", listed.median()),
+    }])
 }
 
 /// The seconds from the start until a client has received the list of chats, and the MiB of resident memory then.

@@ -1,6 +1,11 @@
 //! Creates a journal with a long history, through the same interface through which the gateway writes.
 
-use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
+use std::{
+    env, fs, io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use switchboard_core::{
     ids::{ChatId, ChatKey, Epoch, Principal, TurnId},
@@ -18,6 +23,24 @@ pub(crate) const EPOCH: &str = "0123456789ab";
 const WINDOW: u64 = 256;
 /// Events per append.
 const PER_APPEND: u64 = 100;
+
+/// The data directory of a history that is prepared once, below the target directory.
+pub(crate) async fn prepared(chats: u64, events: u64) -> io::Result<PathBuf> {
+    let program = env::current_exe()?;
+    let target = program.ancestors().nth(2).ok_or_else(|| io::Error::other("no target directory"))?;
+    let histories = target.join("bench");
+    let whole = histories.join(format!("history-{chats}-{events}"));
+    if !whole.exists() {
+        println!("preparing {} events in {}, once", chats * events, whole.display());
+        let part = whole.with_extension("part");
+        if part.exists() {
+            fs::remove_dir_all(&part)?;
+        }
+        fill(&part, chats, events).await?;
+        fs::rename(&part, &whole)?;
+    }
+    Ok(whole)
+}
 
 /// Creates `chats` chats, named `bench-0` and so on, in a data directory, each with one finished turn of `events`
 /// events.

@@ -6,8 +6,11 @@
 
 mod agent;
 mod bare;
+mod connections;
+mod cpu;
 mod durable;
 mod history;
+mod paced;
 mod peer;
 mod reference;
 mod rows;
@@ -39,8 +42,10 @@ struct Args {
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Only rows of a group (throughput, paced, first, idle, stalled; transports; with journal and hosts
-    /// on: durable, durable paced, durable first, acknowledged, replay, start, cut, stops), or throughput rows with
-    /// this in their name ("durable 50 chats" for those with journal and hosts).
+    /// on: durable, durable paced, durable first, acknowledged, replay, start, cut, stops, one chat unpaced,
+    /// 50 chats unpaced, 200 chats unpaced, 50 chats paced, 200 chats paced, 50 chats paced with messages,
+    /// idle connections, handshakes, long start), or throughput rows with this in their name ("durable 50 chats" for
+    /// those with journal and hosts).
     #[arg(long, default_value = "")]
     only: String,
 }
@@ -72,6 +77,8 @@ enum Role {
         #[arg(long)]
         agent: String,
     },
+    /// The server of bare WebSocket handshakes.
+    Handshakes,
     /// The bare loop on SQLite.
     Keep { directory: PathBuf, chats: usize, each: usize },
 }
@@ -94,6 +101,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
                 reference::limit(&agent, wire, &unix, chats, sockets).await?;
             }
             Some(Role::Relay { agent }) => reference::relay(&agent).await?,
+            Some(Role::Handshakes) => reference::handshakes().await?,
             Some(Role::Agent { .. } | Role::Keep { .. }) => {}
             None => return measure(&args).await,
         }
@@ -124,8 +132,10 @@ async fn measure(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         }
     };
     println!("median of {rounds} rounds (least to greatest), bar, what");
-    for row in rows::THROUGHPUT.iter().filter(|row| wanted("throughput") || row.name.contains(&args.only)) {
-        print(rows::throughput(row, rounds).await?);
+    for (row, bars) in rows::THROUGHPUT {
+        if wanted("throughput") || wanted(row.name) {
+            print(rows::throughput(&row, bars, rounds).await?);
+        }
     }
     if wanted("paced") {
         print(rows::paced(rounds, Durability::Nothing, 1.4).await?);
@@ -139,10 +149,10 @@ async fn measure(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
     if wanted("stalled") {
         print(rows::stalled(rounds.min(2)).await?);
     }
-    for row in
-        transports::THROUGHPUT.iter().filter(|row| wanted("transports") || row.name.contains(&args.only))
-    {
-        print(rows::throughput(row, rounds).await?);
+    for (row, bars) in transports::THROUGHPUT {
+        if wanted("transports") || wanted(row.name) {
+            print(rows::throughput(&row, bars, rounds).await?);
+        }
     }
     if wanted("transports") {
         for transports::Single { wire, idle_kib, first_delta } in transports::SINGLE {
@@ -150,11 +160,13 @@ async fn measure(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
             print(rows::first_delta(rounds, wire, first_delta).await?);
         }
     }
-    for row in rows::THROUGHPUT.iter().filter(|row| wanted(&format!("durable {}", row.name))) {
-        print(durable::throughput(row, rounds).await?);
+    for (row, _) in rows::THROUGHPUT {
+        if wanted(&format!("durable {}", row.name)) {
+            print(durable::throughput(&row, rounds).await?);
+        }
     }
     if wanted("durable paced") {
-        print(rows::paced(rounds, Durability::Everything, 3.0).await?);
+        print(rows::paced(rounds, Durability::Everything, 1.6).await?);
     }
     if wanted("durable first") {
         print(durable::first_delta(rounds).await?);
@@ -176,6 +188,28 @@ async fn measure(args: &Args) -> Result<ExitCode, Box<dyn Error>> {
         for number in [32, 256] {
             print(stops::stopped(number, rounds.min(3)).await?);
         }
+    }
+    if wanted("one chat unpaced") {
+        print(durable::fresh_starts().await?);
+    }
+    for (row, bar) in durable::UNPACED {
+        if wanted(row.name) {
+            print(durable::of_limit(&row, rounds, bar).await?);
+        }
+    }
+    for (group, load) in paced::LOADS {
+        if wanted(group) {
+            print(paced::rows(&load, rounds).await?);
+        }
+    }
+    if wanted("idle connections") {
+        print(connections::idle().await?);
+    }
+    if wanted("handshakes") {
+        print(connections::handshakes(rounds).await?);
+    }
+    if wanted("long start") {
+        print(durable::long_start(rounds).await?);
     }
     Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     token,
-    wire::{self, Addresses, Chunks, Socket, Wire},
+    wire::{self, Addresses, Chunks, Frame, Opcode, Socket, Wire},
 };
 
 /// A read that takes longer than this ends the bench with an error. Longer than any row takes.
@@ -31,6 +31,8 @@ pub(crate) enum Kind {
     Limit(Wire),
     /// The `relay` reference: lines in both directions.
     Relay,
+    /// The program websocketd: a process for each connection, whose lines are text frames in both directions.
+    Websocketd,
 }
 
 /// One client.
@@ -75,11 +77,14 @@ impl Peer {
             Kind::Gateway(Wire::Unix) | Kind::Limit(Wire::Unix) => wire::unix(&at.unix).await?,
             Kind::Gateway(Wire::WebSocket | Wire::Sse)
             | Kind::Limit(Wire::WebSocket | Wire::Sse)
-            | Kind::Relay => wire::tcp(at.tcp).await?,
+            | Kind::Relay
+            | Kind::Websocketd => wire::tcp(at.tcp).await?,
         };
         let mut peer = Self { kind, socket, input: BytesMut::new(), sse: None };
         match kind {
-            Kind::Gateway(Wire::WebSocket) => peer.upgrade(at.tcp).await?,
+            Kind::Gateway(Wire::WebSocket) | Kind::Websocketd => {
+                wire::upgrade(&mut *peer.socket, &mut peer.input, at.tcp).await?;
+            }
             Kind::Gateway(Wire::Sse) => peer.open_stream(at.tcp).await?,
             Kind::Gateway(Wire::Unix) | Kind::Limit(_) | Kind::Relay => {}
         }
@@ -91,15 +96,6 @@ impl Peer {
             }
         }
         Ok(peer)
-    }
-
-    async fn upgrade(&mut self, address: SocketAddr) -> io::Result<()> {
-        let request = format!(
-            "GET /ws HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-        );
-        self.socket.write_all(request.as_bytes()).await?;
-        wire::response(&mut *self.socket, &mut self.input, "101").await
     }
 
     async fn open_stream(&mut self, address: SocketAddr) -> io::Result<()> {
@@ -131,29 +127,30 @@ impl Peer {
         if let Some(sse) = &mut self.sse {
             return sse.post(text).await;
         }
-        if self.kind != Kind::Gateway(Wire::WebSocket) {
-            return self.socket.write_all(format!("{text}\n").as_bytes()).await;
-        }
-        // A mask of zeros is valid and cheap; masks must be unpredictable only against attacks (RFC 6455 section 5.3).
-        let mut frame = vec![0x81];
-        match u8::try_from(text.len()) {
-            Ok(length @ 0..126) => frame.push(0x80 | length),
-            _ => {
-                frame.push(0x80 | 126);
-                frame.extend(u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes());
+        let bytes = match self.kind {
+            Kind::Gateway(Wire::WebSocket) | Kind::Websocketd => {
+                wire::client_frame(Opcode::Text, text.as_bytes())
             }
-        }
-        frame.extend([0; 4]);
-        frame.extend(text.as_bytes());
-        self.socket.write_all(&frame).await
+            Kind::Gateway(Wire::Sse | Wire::Unix) | Kind::Limit(_) | Kind::Relay => {
+                format!("{text}\n").into_bytes()
+            }
+        };
+        self.socket.write_all(&bytes).await
     }
 
-    /// Receives the next frame or line.
+    /// Receives the next frame or line, and answers pings before it.
     pub(crate) async fn next(&mut self) -> io::Result<Bytes> {
         loop {
             let whole = match self.kind {
-                Kind::Gateway(Wire::WebSocket) | Kind::Limit(Wire::WebSocket) => {
-                    wire::web_socket_frame(&mut self.input)?
+                Kind::Gateway(Wire::WebSocket) | Kind::Limit(Wire::WebSocket) | Kind::Websocketd => {
+                    match wire::web_socket_frame(&mut self.input)? {
+                        Some(Frame::Ping(payload)) => {
+                            self.socket.write_all(&wire::client_frame(Opcode::Pong, &payload)).await?;
+                            continue;
+                        }
+                        Some(Frame::Text(text)) => Some(text),
+                        None => None,
+                    }
                 }
                 Kind::Gateway(Wire::Sse) | Kind::Limit(Wire::Sse) => wire::sse_data(&mut self.input),
                 Kind::Gateway(Wire::Unix) | Kind::Limit(Wire::Unix) | Kind::Relay => {
@@ -217,7 +214,7 @@ impl Peer {
     pub(crate) async fn end_of_turn(&mut self) -> io::Result<()> {
         match self.kind {
             Kind::Gateway(_) | Kind::Limit(_) => self.until("turn_end").await.map(drop),
-            Kind::Relay => loop {
+            Kind::Relay | Kind::Websocketd => loop {
                 if memmem::find(&self.next().await?, br#""type":"result""#).is_some() {
                     return Ok(());
                 }
@@ -258,7 +255,7 @@ async fn exchange(posts: &mut dyn Socket, request: &str) -> io::Result<()> {
 fn delta_text(kind: Kind, frame: &[u8]) -> Option<&[u8]> {
     let is_delta = match kind {
         Kind::Gateway(_) | Kind::Limit(_) => frame.starts_with(br#"{"event":"delta""#),
-        Kind::Relay => memmem::find(frame, br#""text_delta""#).is_some(),
+        Kind::Relay | Kind::Websocketd => memmem::find(frame, br#""text_delta""#).is_some(),
     };
     if !is_delta {
         return None;

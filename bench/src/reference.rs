@@ -1,8 +1,9 @@
 //! The references that the gateway is measured against: minimal programs without a protocol.
 //!
 //! `limit` reads the same agents, decodes the same dialect and writes one frame per delta to every socket. Frames from
-//! one read of the agent's output leave with one write per socket. `relay` writes each line of one agent to one socket
-//! as soon as it arrives. Both pass lines from their first client to the agent as messages.
+//! one read of the agent's output leave with one write per socket. `relay` starts an agent for each client, and writes
+//! each line of the agent to the client's socket as soon as it arrives. Both pass lines from a client to the agent as
+//! messages. `handshakes` accepts WebSocket connections, and does nothing with them.
 
 use std::{io, path::Path, process::Stdio};
 
@@ -40,11 +41,15 @@ fn start_agent(command: &str) -> io::Result<(ChildStdin, ChildStdout)> {
 async fn pass_messages(reader: impl AsyncRead + Unpin, mut agent: ChildStdin) -> io::Result<()> {
     let mut lines = BufReader::new(reader).lines();
     while let Some(text) = lines.next_line().await? {
-        let content = serde_json::json!([{"type": "text", "text": text}]);
-        let message = serde_json::json!({"type": "user", "message": {"role": "user", "content": content}});
-        agent.write_all(format!("{message}\n").as_bytes()).await?;
+        agent.write_all(format!("{}\n", user_message(&text)).as_bytes()).await?;
     }
     Ok(())
+}
+
+/// A person's message in the agent's dialect.
+pub(crate) fn user_message(text: &str) -> serde_json::Value {
+    let content = serde_json::json!([{"type": "text", "text": text}]);
+    serde_json::json!({"type": "user", "message": {"role": "user", "content": content}})
 }
 
 /// The listener for clients of one wire.
@@ -156,23 +161,43 @@ async fn broadcast(
     }
 }
 
-/// Runs the relay: writes each line of one agent to one socket as soon as it arrives.
+/// Runs the relay: an agent for each client, and each line of the agent is written to the client's socket as soon as it
+/// arrives.
 pub(crate) async fn relay(agent: &str) -> io::Result<()> {
+    let listener = AnyListener::Tcp(announce().await?);
+    loop {
+        let (reader, writer) = listener.accept().await?;
+        let (stdin, stdout) = start_agent(agent)?;
+        tokio::spawn(async move {
+            tokio::select! {
+                result = forward(stdout, writer) => result,
+                result = pass_messages(reader, stdin) => result,
+            }
+        });
+    }
+}
+
+async fn forward(agent: ChildStdout, mut client: impl AsyncWrite + Unpin) -> io::Result<()> {
+    let mut agent = BufReader::new(agent);
+    let mut line = Vec::new();
+    while agent.read_until(b'\n', &mut line).await? > 0 {
+        client.write_all(&line).await?;
+        line.clear();
+    }
+    Ok(())
+}
+
+/// Runs a server of bare WebSocket handshakes, which reads nothing from its clients afterwards.
+pub(crate) async fn handshakes() -> io::Result<()> {
     let listener = announce().await?;
-    let (stdin, stdout) = start_agent(agent)?;
-    let (reader, mut writer) = AnyListener::Tcp(listener).accept().await?;
-    let forward = async {
-        let mut agent = BufReader::new(stdout);
-        let mut line = Vec::new();
-        while agent.read_until(b'\n', &mut line).await? > 0 {
-            writer.write_all(&line).await?;
-            line.clear();
-        }
-        Ok(())
-    };
-    tokio::select! {
-        result = forward => result,
-        result = pass_messages(reader, stdin) => result,
+    loop {
+        let (socket, _) = listener.accept().await?;
+        socket.set_nodelay(true)?;
+        tokio::spawn(async move {
+            let Ok(mut client) = tokio_tungstenite::accept_async(socket).await else { return };
+            // Until the client leaves.
+            let _ = client.get_mut().read_u8().await;
+        });
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     peer::{Kind, Peer, Seen},
+    reference,
     server::{Durability, Server},
     stats::{Samples, ratio},
     table::{Bar, Row},
@@ -23,41 +24,48 @@ pub(crate) struct Throughput {
     pub(crate) chats: usize,
     pub(crate) subscribers: usize,
     pub(crate) deltas: u64,
-    /// The least shares of the limit's rate: with deltas not merged, and merged.
-    pub(crate) bars: [f64; 2],
 }
 
-pub(crate) const THROUGHPUT: [Throughput; 3] = [
-    Throughput {
-        name: "one chat, 100 subscribers",
-        wire: Wire::WebSocket,
-        chats: 1,
-        subscribers: 100,
-        deltas: 20_000,
-        bars: [0.4, 0.8],
-    },
-    Throughput {
-        name: "one chat, 1000 subscribers",
-        wire: Wire::WebSocket,
-        chats: 1,
-        subscribers: 1000,
-        deltas: 3_000,
-        bars: [0.3, 0.8],
-    },
-    Throughput {
-        name: "50 chats, one subscriber each",
-        wire: Wire::WebSocket,
-        chats: 50,
-        subscribers: 1,
-        deltas: 10_000,
-        bars: [0.6, 0.8],
-    },
+/// The least shares of the limit's rate: with deltas not merged, and merged.
+pub(crate) type Bars = [f64; 2];
+
+pub(crate) const THROUGHPUT: [(Throughput, Bars); 3] = [
+    (
+        Throughput {
+            name: "one chat, 100 subscribers",
+            wire: Wire::WebSocket,
+            chats: 1,
+            subscribers: 100,
+            deltas: 20_000,
+        },
+        [0.4, 0.8],
+    ),
+    (
+        Throughput {
+            name: "one chat, 1000 subscribers",
+            wire: Wire::WebSocket,
+            chats: 1,
+            subscribers: 1000,
+            deltas: 3_000,
+        },
+        [0.3, 0.8],
+    ),
+    (
+        Throughput {
+            name: "50 chats, one subscriber each",
+            wire: Wire::WebSocket,
+            chats: 50,
+            subscribers: 1,
+            deltas: 10_000,
+        },
+        [0.6, 0.8],
+    ),
 ];
 
 /// A server with the subscribers of its chats, ready for rounds.
 pub(crate) struct Stage {
-    server: Server,
-    chats: Vec<Vec<Peer>>,
+    pub(crate) server: Server,
+    pub(crate) chats: Vec<Vec<Peer>>,
 }
 
 impl Stage {
@@ -125,6 +133,7 @@ pub(crate) fn message(kind: Kind, chat: usize, deltas: u64, pace_us: u64) -> Str
                 .to_string()
         }
         Kind::Limit(_) | Kind::Relay => text,
+        Kind::Websocketd => reference::user_message(&text).to_string(),
     }
 }
 
@@ -146,7 +155,7 @@ pub(crate) async fn subscribe(server: &Server, chat: usize, first: bool) -> io::
 }
 
 /// Measures a throughput row: the limit, and the gateway without and with merged deltas, in turn in each round.
-pub(crate) async fn throughput(row: &Throughput, rounds: usize) -> io::Result<Vec<Row>> {
+pub(crate) async fn throughput(row: &Throughput, bars: Bars, rounds: usize) -> io::Result<Vec<Row>> {
     let servers = [
         Server::limit(row.wire, row.chats, row.subscribers).await?,
         Server::gateway(false, Durability::Nothing).await?.over(row.wire),
@@ -159,7 +168,7 @@ pub(crate) async fn throughput(row: &Throughput, rounds: usize) -> io::Result<Ve
         bar: Bar::AtLeast(bar),
         detail: format!("{} of {} deltas/s", short(rates.median()), short(limit.median())),
     };
-    Ok(vec![line("merging off", &off, row.bars[0]), line("merging on", &on, row.bars[1])])
+    Ok(vec![line("merging off", &off, bars[0]), line("merging on", &on, bars[1])])
 }
 
 /// The rates of several servers, which are measured one after the other in each round.
@@ -263,7 +272,7 @@ pub(crate) async fn first_delta(rounds: usize, wire: Wire, bar: f64) -> io::Resu
 }
 
 #[expect(clippy::cast_precision_loss, reason = "latencies of a bench are far below 2^52 ns")]
-fn micros(ns: u64) -> f64 {
+pub(crate) fn micros(ns: u64) -> f64 {
     ns as f64 / 1000.0
 }
 

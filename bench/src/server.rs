@@ -2,6 +2,7 @@
 
 use std::{
     env, fs, io,
+    net::TcpListener,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Stdio,
@@ -16,11 +17,13 @@ use rustix::{
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
+    net::TcpStream,
     process::{Child, Command},
     time::{sleep, timeout},
 };
 
 use crate::{
+    cpu::CpuTime,
     peer::Kind,
     wire::{Addresses, Wire},
 };
@@ -29,13 +32,14 @@ use crate::{
 pub(crate) const SERVER_CORE: usize = 0;
 /// The core of the load and the agents.
 pub(crate) const LOAD_CORE: usize = 1;
-/// A process has this long to announce its address, or to end after a signal.
-const START: Duration = Duration::from_secs(20);
+/// A process has this long to announce its address, or to end after a signal. Far longer than any bar, so that a row
+/// shows a gateway that starts slowly.
+const START: Duration = Duration::from_secs(60);
 
 /// Limits that have to be raised for the bench, as lines of the gateway's configuration file.
 const LIMITS: &str = "frames_per_second = 10000\nframes_burst = 10000\nqueued_turns = 64\n";
 /// The number of agents that a gateway may run, where a row does not choose another.
-const AGENTS: usize = 64;
+const AGENTS: usize = 256;
 /// A gateway has this long to end its agents. Longer than its `shutdown_ms`, so that a row shows a gateway that does
 /// not keep it.
 const SHUTDOWN: Duration = Duration::from_secs(120);
@@ -88,7 +92,19 @@ impl Server {
         let command = on_core(SERVER_CORE, &gateway_binary()?);
         let merge_bytes = if merge { 16 * 1024 } else { 0 };
         let limits = format!("agents = {AGENTS}\nmerge_bytes = {merge_bytes}\n");
-        Self::launch(directory, command, &agent_command()?, &limits, durability).await
+        let data = data_of(directory);
+        Self::launch(directory, &data, command, &agent_command()?, &limits, durability).await
+    }
+
+    /// Starts a gateway with a prepared data directory, which is not removed afterwards.
+    pub(crate) async fn gateway_with_data(data: &Path) -> io::Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let command = on_core(SERVER_CORE, &gateway_binary()?);
+        let durability = Durability::Everything;
+        let mut server =
+            Self::launch(directory.path(), data, command, &agent_command()?, "", durability).await?;
+        server._directory = Some(directory);
+        Ok(server)
     }
 
     /// Starts a gateway that may run `agents` agents on a new directory. The gateway, its hosts and its agents share
@@ -99,13 +115,15 @@ impl Server {
         command.stdin(Stdio::null()).kill_on_drop(true);
         let agent = format!("{} agent", env::current_exe()?.display());
         let limits = format!("agents = {agents}\n");
-        let mut server = Self::launch(directory.path(), command, &agent, &limits, durability).await?;
+        let data = data_of(directory.path());
+        let mut server = Self::launch(directory.path(), &data, command, &agent, &limits, durability).await?;
         server._directory = Some(directory);
         Ok(server)
     }
 
     async fn launch(
         directory: &Path,
+        data: &Path,
         mut command: Command,
         agent: &str,
         limits: &str,
@@ -122,7 +140,7 @@ impl Server {
             Durability::Nothing => "none",
             Durability::Everything => "normal",
         };
-        command.args(["--durability", durability]).arg("--data-dir").arg(data_of(directory));
+        command.args(["--durability", durability]).arg("--data-dir").arg(data);
         command.arg("--workspace").arg(directory);
         command.arg("--unix").arg(path("socket"));
         command.arg("--port-file").arg(path("port"));
@@ -201,6 +219,36 @@ impl Server {
         Self::announced(Kind::Relay, reference("relay")?, PathBuf::new()).await
     }
 
+    /// Starts the server of bare WebSocket handshakes.
+    pub(crate) async fn handshakes() -> io::Result<Self> {
+        let mut command = on_core(SERVER_CORE, &env::current_exe()?);
+        command.arg("handshakes");
+        Self::announced(Kind::Limit(Wire::WebSocket), command, PathBuf::new()).await
+    }
+
+    /// Starts websocketd with the same agents; `None` if it is not installed.
+    pub(crate) async fn websocketd() -> io::Result<Option<Self>> {
+        let paths = env::var_os("PATH").unwrap_or_default();
+        let program =
+            env::split_paths(&paths).map(|path| path.join("websocketd")).find(|path| path.is_file());
+        let Some(program) = program else { return Ok(None) };
+        // websocketd takes port 0 for its default. The port of a listener that was closed is free.
+        let tcp = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let mut command = on_core(SERVER_CORE, &program);
+        command.args(["--address=127.0.0.1", "--loglevel=error", &format!("--port={}", tcp.port())]);
+        command.args(agent_command()?.split_whitespace()).stdout(Stdio::null());
+        let child = command.spawn()?;
+        let began = Instant::now();
+        while let Err(error) = TcpStream::connect(tcp).await {
+            if began.elapsed() > START {
+                return Err(error);
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+        let at = Addresses { tcp, unix: PathBuf::new() };
+        Ok(Some(Self { kind: Kind::Websocketd, at, child, hosts_apart: false, _directory: None }))
+    }
+
     /// Starts a reference and reads its address from the first line of its output.
     async fn announced(kind: Kind, mut command: Command, unix: PathBuf) -> io::Result<Self> {
         let mut child = command.stdout(Stdio::piped()).spawn()?;
@@ -210,9 +258,18 @@ impl Server {
         Ok(Self { kind, at, child, hosts_apart: false, _directory: None })
     }
 
+    /// The CPU time of the process and, if it is a gateway, of its hosts. The agents' is not included.
+    pub(crate) fn cpu_time(&self) -> io::Result<CpuTime> {
+        CpuTime::of(self.pid()?)
+    }
+
+    fn pid(&self) -> io::Result<u32> {
+        self.child.id().ok_or_else(|| io::Error::other("the process has ended"))
+    }
+
     /// Resident memory of the process, in bytes.
     pub(crate) fn resident(&self) -> io::Result<u64> {
-        let pid = self.child.id().ok_or_else(|| io::Error::other("the process has ended"))?;
+        let pid = self.pid()?;
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());

@@ -9,7 +9,7 @@ use std::{
 use bytes::{Buf as _, Bytes, BytesMut};
 use memchr::memmem;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpStream, UnixStream},
 };
 
@@ -74,9 +74,52 @@ pub(crate) async fn response(
     }
 }
 
-/// The payload of the next complete text frame from a WebSocket server, whose frames are not masked. A close frame is
-/// an error.
-pub(crate) fn web_socket_frame(input: &mut BytesMut) -> io::Result<Option<Bytes>> {
+/// Opens a WebSocket connection on a new socket, and leaves the bytes after the response in `input`.
+pub(crate) async fn upgrade(
+    socket: &mut dyn Socket,
+    input: &mut BytesMut,
+    address: SocketAddr,
+) -> io::Result<()> {
+    let request = format!(
+        "GET /ws HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    );
+    socket.write_all(request.as_bytes()).await?;
+    response(socket, input, "101").await
+}
+
+/// A frame from a WebSocket server.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Frame {
+    Text(Bytes),
+    Ping(Bytes),
+}
+
+/// The kinds of frames that a client sends (RFC 6455 section 5.2).
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Opcode {
+    Text = 0x1,
+    Pong = 0xa,
+}
+
+/// A frame of a WebSocket client.
+pub(crate) fn client_frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    // A mask of zeros is valid and cheap; masks must be unpredictable only against attacks (RFC 6455 section 5.3).
+    let mut frame = vec![0x80 | opcode as u8];
+    match u8::try_from(payload.len()) {
+        Ok(length @ 0..126) => frame.push(0x80 | length),
+        _ => {
+            frame.push(0x80 | 126);
+            frame.extend(u16::try_from(payload.len()).unwrap_or(u16::MAX).to_be_bytes());
+        }
+    }
+    frame.extend([0; 4]);
+    frame.extend(payload);
+    frame
+}
+
+/// The next complete text or ping from a WebSocket server, whose frames are not masked. A close frame is an error.
+pub(crate) fn web_socket_frame(input: &mut BytesMut) -> io::Result<Option<Frame>> {
     loop {
         let [first, second, ..] = input[..] else { return Ok(None) };
         let whole = |bytes: &[u8]| bytes.iter().fold(0, |n, b| n << 8 | usize::from(*b));
@@ -97,9 +140,9 @@ pub(crate) fn web_socket_frame(input: &mut BytesMut) -> io::Result<Option<Bytes>
         input.advance(header);
         let payload = input.split_to(length).freeze();
         match first & 0x0f {
-            1 => return Ok(Some(payload)),
+            1 => return Ok(Some(Frame::Text(payload))),
+            9 => return Ok(Some(Frame::Ping(payload))),
             8 => return Err(io::Error::other(format!("closed: {:?}", close_text(&payload)))),
-            // Pings stay unanswered: rows are shorter than the gateway's timeout.
             _ => {}
         }
     }
@@ -216,7 +259,8 @@ mod tests {
         for json in [&b"{}"[..], &[b'x'; 300]] {
             let mut out = Vec::new();
             put_frame(Wire::WebSocket, &mut out, json);
-            assert_eq!(&web_socket_frame(&mut BytesMut::from(&out[..])).unwrap().unwrap()[..], json);
+            let read = web_socket_frame(&mut BytesMut::from(&out[..])).unwrap();
+            assert_eq!(read, Some(Frame::Text(Bytes::copy_from_slice(json))));
             out.clear();
             put_frame(Wire::Sse, &mut out, json);
             assert_eq!(sse_data(&mut BytesMut::from(&out[..])).unwrap().trim_ascii(), json);
