@@ -129,6 +129,14 @@ function exchangeFrames(page, frames, lastEvent, count) {
   }), [frames, lastEvent, count]);
 }
 
+browserTest("on a phone the page says which agent runs, where and in which sandbox", async (gateway, user) => {
+  const page = await user.open();
+  for (const part of [".agent-name", ".agent-workspace", ".agent-sandbox"]) {
+    const box = await page.locator(part).boundingBox();
+    assert.ok(box && box.width > 20 && box.x >= 0 && box.x + box.width <= 320, `${part}: ${JSON.stringify(box)}`);
+  }
+}, { viewport: { width: 320, height: 640 }, isMobile: true, hasTouch: true });
+
 browserTest("chats that another tab or a program creates appear in the list at once", async (gateway, user) => {
   const page = await user.open();
   const other = await user.open();

@@ -46,6 +46,16 @@ browserTest("a permission request stays open over a restart of the gateway, and 
   assert.equal(await turn.locator("[data-tool=Bash]").getAttribute("data-resolution"), "allowed");
 });
 
+browserTest("while the gateway is gone, the page does not say that background work runs", [], async (gateway, user) => {
+  const page = await user.open();
+  await waitForOutcome(await sendMessage(page, "background 60"));
+  await page.locator(".tasks").getByText("Runs in the background").waitFor();
+  await gateway.kill();
+  await page.locator(".tasks").getByText("Ran in the background when the connection was lost").waitFor();
+  await gateway.start();
+  await page.locator(".tasks").getByText("Runs in the background").waitFor();
+});
+
 browserTest("without authentication the page asks for no token", ["--no-auth"], async (gateway, user) => {
   const page = await user.open();
   assert.equal(await waitForOutcome(await sendMessage(page, "echo hello")), "completed");

@@ -195,7 +195,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
           {chat.phase === "damaged" && <Damaged onNew={() => open(client.newChatId(), true)} />}
         </Thread>
         <div class="bottom">
-          <RunningTasks tasks={chat.tasks} />
+          <RunningTasks tasks={chat.tasks} online={online} />
           <RequestDock requests={requests} online={online} askerOf={(request) => askerOf(chat, request)} isResponding={(id) => client.isResponding(chatId, id)}
             onAnswer={(id, answer) => void client.respond(chatId, id, answer)}
             refusalOf={(id) => client.refusal(chatId, id)}

@@ -4,12 +4,13 @@ import { memo } from "./hooks.ts";
 import { Revealed } from "./revealed.tsx";
 import { taskEndText, taskKindText } from "./text/turns.ts";
 
-/** Lists the tasks that run. */
-export const RunningTasks = memo<{ tasks: readonly Task[] }>(({ tasks }) => {
+/** Lists the tasks that run. `online`: whether the list is up to date. */
+export const RunningTasks = memo<{ tasks: readonly Task[]; online: boolean }>(({ tasks, online }) => {
   if (tasks.length === 0) return null;
+  const [verb, lamp, when] = online ? ["run", "running", ""] : ["ran", "waiting", " when the connection was lost"];
   return (
     <section class="tasks" aria-labelledby="tasks-title">
-      <h2 id="tasks-title"><span class="lamp" data-lamp="running" /> {tasks.length === 1 ? "Runs in the background" : `${tasks.length} tasks run in the background`}</h2>
+      <h2 id="tasks-title"><span class="lamp" data-lamp={lamp} /> {tasks.length === 1 ? `${online ? "Runs" : "Ran"} in the background` : `${tasks.length} tasks ${verb} in the background`}{when}</h2>
       <ul tabIndex={0} aria-labelledby="tasks-title">
         {tasks.map((task) => (
           <li key={task.task_id} data-task={task.task_id} data-kind={task.kind}>

@@ -111,7 +111,7 @@ test("all fields of a permission's input are shown", () => {
 test("durations, token counts, prices and days are formatted for people", () => {
   assert.deepEqual([840, 12_400, 59_960, 200_000, 3_720_000].map(duration), ["840 ms", "12.4 s", "1 min 0 s", "3 min 20 s", "1 h 2 min"]);
   assert.deepEqual([318, 1240, 10_400].map(count), ["318", "1.2k", "10k"]);
-  assert.deepEqual([0, 0.0012, 0.0123, 1.5].map(cost), ["$0.00", "$0.0012", "$0.012", "$1.50"]);
+  assert.deepEqual([0, 0.00001, 0.0012, 0.0123, 1.5].map(cost), ["$0.00", "under $0.0001", "$0.0012", "$0.012", "$1.50"]);
   const now = new Date(2026, 10, 20, 12).getTime();
   assert.deepEqual([1, 20, 80].map((hours) => day(now - hours * 3_600_000, now)), ["Today", "Yesterday", "This week"]);
 });

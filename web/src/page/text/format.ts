@@ -26,6 +26,7 @@ export function usage({ input_tokens, output_tokens, cache_read_tokens, cache_wr
 
 /** Formats a price in US dollars, with more digits for amounts below a cent or a dollar. */
 export function cost(usd: number): string {
+  if (usd > 0 && usd < 0.00005) return "under $0.0001";
   return `$${usd.toFixed(usd === 0 || usd >= 0.995 ? 2 : usd >= 0.01 ? 3 : 4)}`;
 }
 
