@@ -109,6 +109,7 @@ impl ClaudeCodec {
             input: input.into(),
             question: questions.is_some(),
             form: tool.is_none(),
+            of_subagent: request.agent_id.is_some(),
             parent: parent.clone(),
             call_id: call_id.map(Into::into),
         };
@@ -158,8 +159,8 @@ impl ClaudeCodec {
         }
     }
 
-    /// Whether the asker of this request may go on when the turn ends. A request of which nobody knows who asked may be
-    /// one of a subagent in the background.
+    /// Whether the asker of this request may go on when the turn ends. While subagents work in the background, a request
+    /// of which nobody knows who asked may be one of theirs.
     fn waits_beyond_turn(&self, pending: &Pending) -> bool {
         let place = UsedIn { parent: pending.parent.as_deref(), message: "" };
         if let Some(call_id) = &pending.call_id {
@@ -172,7 +173,10 @@ impl ClaudeCodec {
                 return false;
             }
         }
-        pending.parent.as_ref().is_none_or(|parent| !self.ends_with_turn(parent))
+        match &pending.parent {
+            Some(parent) => !self.ends_with_turn(parent),
+            None => pending.of_subagent || self.has_background_agents(),
+        }
     }
 
     /// The request id for the `nth` object of the line at `position`. The agent may reuse its own ids, and an answer

@@ -227,6 +227,9 @@ pub(super) struct Pending {
     pub(super) question: bool,
     #[serde(default)]
     pub(super) form: bool,
+    /// Whether the agent says that a subagent asks.
+    #[serde(default)]
+    pub(super) of_subagent: bool,
     /// The tool use that runs the subagent which asks, if one does.
     #[serde(default)]
     pub(super) parent: Option<String>,

@@ -173,6 +173,11 @@ impl ClaudeCodec {
         self.state.ended_tasks.insert(id.into());
     }
 
+    /// Whether subagents work in the background.
+    pub(super) fn has_background_agents(&self) -> bool {
+        self.state.tasks.values().any(|work| work.stage == Stage::Begun && work.kind == TaskKind::Agent)
+    }
+
     /// Why the agent would begin a turn, by the work that it has in the background.
     pub(super) fn reason_by_work(&self) -> TurnReason {
         let mut kinds =

@@ -230,9 +230,13 @@ fn what_may_be_asked_by_a_background_subagent_is_denied_when_the_turn_ends() {
         // The codec knows no such work, and no such tool use.
         (vec![], json!({"agent_id": "a9"}), true),
         (vec![], json!({"agent_id": "a9", "tool_use_id": "u9"}), true),
-        (vec![], json!({}), true),
+        (vec![agent(), launched("u1"), launch()], json!({}), true),
+        (vec![agent(), launched("u1"), launch()], json!({"tool_use_id": "u9"}), true),
         // Nothing says that the subagent works in the background, but the agent does not wait for it.
         (vec![agent(), launch(), of_subagent()], json!({"tool_use_id": "u2"}), true),
+        // Nobody but the agent itself can ask.
+        (vec![], json!({}), false),
+        (vec![], json!({"tool_use_id": "u9"}), false),
         // The agent itself asks, or a subagent that it waits for.
         (vec![says(None, "m", uses("u2", "Bash"))], json!({"tool_use_id": "u2"}), false),
         (vec![agent(), of_subagent()], json!({"tool_use_id": "u2"}), false),
