@@ -8,11 +8,7 @@ use super::{codec, recordings};
 use crate::dialect::{Codec as _, Decoded, claude::ClaudeCodec};
 
 static LINES: LazyLock<Vec<String>> = LazyLock::new(|| {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/claude");
-    let mut paths: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    let recordings = paths.iter().map(|path| std::fs::read_to_string(path).unwrap());
-    recordings.flat_map(|recording| recordings::lines(&recording)).collect()
+    recordings::all().iter().flat_map(|(_, recording)| recordings::lines(recording)).collect()
 });
 
 #[derive(Debug, Clone)]

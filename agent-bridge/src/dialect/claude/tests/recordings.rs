@@ -1,6 +1,9 @@
-//! Recordings of real agents, decoded whole, with a checkpoint after every line, and in batches of every size.
+//! Recordings of real agents, decoded line by line, split at every line, and cut off at every byte.
 
-use std::path::Path;
+use std::{
+    collections::VecDeque,
+    path::{Path, PathBuf},
+};
 
 use serde_json::Value;
 use switchboard_core::{agent::AgentEvent, ids::RequestId};
@@ -36,13 +39,13 @@ pub(super) enum Step {
 }
 
 /// The entries of a recording; one list per agent process.
-fn lives(recording: &str) -> Vec<Vec<Entry>> {
-    let mut lives = Vec::new();
+fn processes(recording: &str) -> Vec<Vec<Entry>> {
+    let mut processes = Vec::new();
     for entry in recording.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
         let message = &entry["msg"];
         let new = match entry["dir"].as_str().unwrap() {
             "note" if message["what"] == "spawn" || message["argv"].is_array() => {
-                lives.push(Vec::new());
+                processes.push(Vec::new());
                 continue;
             }
             "out" => {
@@ -59,52 +62,106 @@ fn lives(recording: &str) -> Vec<Vec<Entry>> {
             },
             _ => continue,
         };
-        lives.last_mut().unwrap().push(new);
+        processes.last_mut().unwrap().push(new);
     }
-    for life in &mut lives {
+    for entries in &mut processes {
         // A prompt may have been given in the command line.
-        if !life.iter().any(|entry| matches!(entry, Entry::Prompt(_))) {
-            life.insert(0, Entry::Prompt(String::new()));
+        if !entries.iter().any(|entry| matches!(entry, Entry::Prompt(_))) {
+            entries.insert(0, Entry::Prompt(String::new()));
         }
     }
-    lives
+    processes
 }
 
 /// The agent's lines in a recording.
 pub(super) fn lines(recording: &str) -> Vec<String> {
-    let entries = lives(recording).concat();
+    let entries = processes(recording).concat();
     entries
         .into_iter()
         .filter_map(|entry| if let Entry::Line(line) = entry { Some(line) } else { None })
         .collect()
 }
 
-/// Decodes a recording as the gateway does: a prompt is delivered when no other one is open. `decoded` is called after
-/// every line, and may restore the codec.
-fn replay(entries: &[Entry], mut decoded: impl FnMut(&mut ClaudeCodec)) -> Vec<Step> {
-    let (mut codec, mut steps, mut waiting, mut position) = (codec(), Vec::new(), Vec::new(), 0);
-    for entry in entries {
+/// All recordings, by the names of their files.
+pub(super) fn all() -> Vec<(String, String)> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/claude");
+    let mut paths: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let read = |path: PathBuf| {
+        (path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read_to_string(path).unwrap())
+    };
+    paths.into_iter().map(read).collect()
+}
+
+/// A conversation that is replayed as the gateway has it: a prompt is delivered when no other one is open.
+struct Replay {
+    codec: ClaudeCodec,
+    waiting: VecDeque<String>,
+    /// Number of lines that were decoded.
+    position: usize,
+}
+
+impl Replay {
+    fn new() -> Self {
+        Self { codec: codec(), waiting: VecDeque::new(), position: 0 }
+    }
+
+    /// The same conversation, with a codec that is restored from a checkpoint.
+    fn restored(&self) -> Self {
+        let checkpoint = self.codec.checkpoint();
+        let codec = ClaudeCodec::restore(Path::new("/workspace"), &checkpoint).unwrap();
+        assert_eq!(codec.checkpoint(), checkpoint);
+        Self { codec, waiting: self.waiting.clone(), position: self.position }
+    }
+
+    /// Replays an entry. The events of a line are added to `out`. Returns the request that the entry answers.
+    fn entry(&mut self, entry: &Entry, out: &mut Decoded) -> Option<RequestId> {
         match entry {
-            Entry::Prompt(uuid) => waiting.push(uuid.clone()),
-            Entry::Cancel => codec.delivered(Delivered::Cancel),
+            Entry::Prompt(uuid) => self.waiting.push_back(uuid.clone()),
+            Entry::Cancel => self.codec.delivered(Delivered::Cancel),
             Entry::Answer(agent_id) => {
-                let open = codec.state.pending.iter().find(|(_, pending)| pending.agent_id == *agent_id);
-                let request_id = open.map(|(id, _)| RequestId::parse(id).unwrap());
-                if let Some(request_id) = request_id {
-                    codec.delivered(Delivered::Answer(&request_id));
-                    steps.push(Step::Answered(request_id));
-                }
+                let mut open = self.codec.state.pending.iter();
+                let (id, _) = open.find(|(_, pending)| pending.agent_id == *agent_id)?;
+                let request_id = RequestId::parse(id).unwrap();
+                self.codec.delivered(Delivered::Answer(&request_id));
+                return Some(request_id);
             }
             Entry::Line(line) => {
-                position += 1;
-                let mut out = Decoded::default();
-                codec.decode(position as u64, line.as_bytes(), &mut out);
-                steps.push(Step::Decoded(position, out));
-                decoded(&mut codec);
+                self.position += 1;
+                self.codec.decode(self.position as u64, line.as_bytes(), out);
             }
         }
-        if codec.state.turn.is_none() && !waiting.is_empty() {
-            codec.state.turn = Some(Prompted::new(waiting.remove(0)));
+        None
+    }
+
+    /// Delivers the prompt that waits, if none is open. Returns whether it was delivered.
+    fn prompt(&mut self) -> bool {
+        if self.codec.state.turn.is_some() {
+            return false;
+        }
+        self.codec.state.turn = self.waiting.pop_front().map(Prompted::new);
+        self.codec.state.turn.is_some()
+    }
+
+    /// Replays entries, and adds the events of all lines to `out`.
+    fn entries(&mut self, entries: &[Entry], out: &mut Decoded) {
+        for entry in entries {
+            self.entry(entry, out);
+            self.prompt();
+        }
+    }
+}
+
+/// What happens when a recording is replayed line by line.
+fn replay(entries: &[Entry]) -> Vec<Step> {
+    let (mut replay, mut steps) = (Replay::new(), Vec::new());
+    for entry in entries {
+        let mut out = Decoded::default();
+        steps.extend(replay.entry(entry, &mut out).map(Step::Answered));
+        if matches!(entry, Entry::Line(_)) {
+            steps.push(Step::Decoded(replay.position, out));
+        }
+        if replay.prompt() {
             steps.push(Step::Prompted);
         }
     }
@@ -120,12 +177,14 @@ fn show(steps: &[Step]) -> String {
     shown.collect()
 }
 
-fn events(steps: &[Step]) -> Vec<&AgentEvent> {
-    let events = steps.iter().flat_map(|step| match step {
-        Step::Decoded(_, out) => &out.events[..],
-        Step::Prompted | Step::Answered(_) => &[],
-    });
-    events.filter(|event| !matches!(event, AgentEvent::Alive)).collect()
+/// The events without `Alive`, and the replies.
+fn essence<'a>(parts: impl IntoIterator<Item = &'a Decoded>) -> (Vec<&'a AgentEvent>, Vec<&'a Vec<u8>>) {
+    let (mut events, mut replies) = (Vec::new(), Vec::new());
+    for part in parts {
+        events.extend(part.events.iter().filter(|event| !matches!(event, AgentEvent::Alive)));
+        replies.extend(&part.replies);
+    }
+    (events, replies)
 }
 
 #[test]
@@ -134,13 +193,9 @@ fn recordings() {
         let recording = std::fs::read_to_string(path).unwrap();
         let name = path.file_name().unwrap().to_str().unwrap();
         let (mut shown, mut open) = (Vec::new(), Vec::new());
-        for entries in lives(&recording) {
-            let steps = replay(&entries, |_| {});
+        for entries in processes(&recording) {
+            let steps = replay(&entries);
             shown.push(show(&steps));
-            let restored = replay(&entries, |codec| {
-                *codec = ClaudeCodec::restore(Path::new("/workspace"), &codec.checkpoint()).unwrap();
-            });
-            assert_eq!(show(&restored), shown[shown.len() - 1], "a checkpoint anywhere changes nothing");
             open.extend(checker::open_at_end(&steps));
             assert_eq!(checker::texts(&steps), recorded_texts(&entries), "{name}");
         }
@@ -172,49 +227,44 @@ fn recorded_texts(entries: &[Entry]) -> Vec<String> {
 }
 
 #[test]
-fn batches_of_any_size_decode_to_the_same_events() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/claude");
-    for path in std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
-        let recording = std::fs::read_to_string(&path).unwrap();
-        for entries in lives(&recording) {
-            let whole = replay(&entries, |_| {});
-            for size in [2, 3, 5, usize::MAX] {
-                assert_eq!(
-                    in_batches(&entries, size),
-                    events(&whole).into_iter().cloned().collect::<Vec<_>>()
-                );
+fn a_split_at_any_line_changes_nothing() {
+    for (name, recording) in all() {
+        for entries in processes(&recording) {
+            let steps = replay(&entries);
+            let decoded = steps.iter().filter_map(|step| match step {
+                Step::Decoded(_, out) => Some(out),
+                Step::Prompted | Step::Answered(_) => None,
+            });
+            let expected = essence(decoded);
+            let (mut before, mut first) = (Replay::new(), Decoded::default());
+            for split in 0..=entries.len() {
+                // The entries before the split are one batch, those after it another one, by a restored codec.
+                let mut second = Decoded::default();
+                before.restored().entries(&entries[split..], &mut second);
+                assert_eq!(essence([&first, &second]), expected, "{name} split at entry {split}");
+                before.entries(entries.get(split..=split).unwrap_or_default(), &mut first);
             }
         }
     }
 }
 
-/// Decodes up to `size` lines into one [`Decoded`], but commands end a batch. Returns the events without `Alive`.
-fn in_batches(entries: &[Entry], size: usize) -> Vec<AgentEvent> {
-    let (mut all, mut out, mut lines) = (Vec::new(), Decoded::default(), 0);
-    let mut position = 0;
-    let (mut codec, mut waiting) = (codec(), Vec::new());
-    for entry in entries {
-        match entry {
-            Entry::Line(line) => {
-                position += 1;
-                codec.decode(position, line.as_bytes(), &mut out);
-                lines += 1;
+/// Most bytes at which one line is cut off. A longer line is cut off in larger steps, which begin elsewhere in each line.
+const CUTS: usize = 1024;
+
+#[test]
+fn a_line_that_is_cut_off_at_any_byte_means_nothing() {
+    for (name, recording) in all() {
+        let mut replay = Replay::new();
+        for line in lines(&recording) {
+            let bytes = line.as_bytes();
+            let (mut out, before) = (Decoded::default(), replay.codec.checkpoint());
+            let step = 1 + bytes.len() / CUTS;
+            for cut in (replay.position % step..bytes.len()).step_by(step) {
+                replay.codec.decode(replay.position as u64 + 1, &bytes[..cut], &mut out);
+                assert!(out.events.is_empty() && out.replies.is_empty(), "{name}: {}", &line[..cut]);
             }
-            Entry::Prompt(uuid) => waiting.push(uuid.clone()),
-            Entry::Cancel => codec.delivered(Delivered::Cancel),
-            Entry::Answer(agent_id) => {
-                codec.state.pending.retain(|_, pending| pending.agent_id != *agent_id);
-            }
-        }
-        if codec.state.turn.is_none() && !waiting.is_empty() {
-            codec.state.turn = Some(Prompted::new(waiting.remove(0)));
-        }
-        if lines == size {
-            all.append(&mut out.events);
-            (out, lines) = (Decoded::default(), 0);
+            assert_eq!(replay.codec.checkpoint(), before, "{name}: {line}");
+            replay.entries(&[Entry::Line(line)], &mut out);
         }
     }
-    all.append(&mut out.events);
-    all.retain(|event| !matches!(event, AgentEvent::Alive));
-    all
 }

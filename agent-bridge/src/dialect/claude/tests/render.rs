@@ -2,7 +2,7 @@
 
 use switchboard_core::{
     agent::AgentEvent,
-    wire::{Cost, Outcome, Source, TurnError, Usage},
+    wire::{Cost, FileEdit, Outcome, Source, TurnError, Usage},
 };
 
 use crate::dialect::Decoded;
@@ -59,22 +59,7 @@ fn event(rendered: &AgentEvent) -> String {
             let parent = optional(&task.parent_call_id);
             format!("task {} {:?} {:?} {:?}{parent}", task.task_id, task.kind, task.title, task.status)
         }
-        AgentEvent::FileEdit { edits } => edits
-            .iter()
-            .map(|edit| {
-                format!(
-                    "file_edit {} {} {} +{} -{}{}{}",
-                    edit.call_id,
-                    edit.tool,
-                    edit.path,
-                    edit.added,
-                    edit.deleted,
-                    optional(&edit.diff),
-                    flag(edit.diff_truncated, " TRUNCATED")
-                )
-            })
-            .collect::<Vec<_>>()
-            .join("\n"),
+        AgentEvent::FileEdit { edits } => edits.iter().map(file_edit).collect::<Vec<_>>().join("\n"),
         AgentEvent::Permission(ask) => format!(
             "permission {} {} {}{}{}",
             ask.request_id,
@@ -95,6 +80,19 @@ fn event(rendered: &AgentEvent) -> String {
             turn_ended(*outcome, error.as_ref(), usage.as_ref(), cost.as_ref())
         }
     }
+}
+
+fn file_edit(edit: &FileEdit) -> String {
+    format!(
+        "file_edit {} {} {} +{} -{}{}{}",
+        edit.call_id,
+        edit.tool,
+        edit.path,
+        edit.added,
+        edit.deleted,
+        optional(&edit.diff),
+        flag(edit.diff_truncated, " TRUNCATED")
+    )
 }
 
 fn turn_ended(
