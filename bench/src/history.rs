@@ -9,7 +9,7 @@ use std::{
 
 use switchboard_core::{
     ids::{ChatId, ChatKey, Epoch, Principal, TurnId},
-    journal::{Append, AppendId, Change, Durability, JournalAnswer, LogEvent},
+    journal::{Append, AppendId, Change, Durability, JournalAnswer, LogEvent, Version},
     wire::{ChatBody, EventPosition, Outcome, TurnOrigin, encode_chat},
 };
 use switchboard_runtime::{Answers, Journal as _, OpenJournal as _, Request, Sqlite, SqliteOptions};
@@ -120,7 +120,7 @@ fn appends(chat: u64, events: u64) -> Vec<Append> {
     let hash = [0; 32];
     let accepted =
         Change::TurnAccepted { turn_id: turn_id.clone(), hash, seq: 1, text: "go".into(), starts_turn: true };
-    let mut appends = Vec::new();
+    let mut appends: Vec<Append> = Vec::new();
     let mut first = 1;
     while first <= events {
         let last = events.min(first + PER_APPEND - 1);
@@ -136,6 +136,7 @@ fn appends(chat: u64, events: u64) -> Vec<Append> {
         appends.push(Append {
             id: AppendId(0),
             chat: key.clone(),
+            expect: Version(appends.len() as u64),
             durability: Durability::Written,
             create: (first == 1).then(|| epoch.clone()),
             events: (first..=last).map(event).collect(),

@@ -28,8 +28,7 @@ pub enum How {
     Keep,
     /// An append is refused, and a question fails.
     Refuse,
-    /// An append is committed and yet refused: its outcome was unknown. Those of one chat that are lost one after
-    /// another were in one commit. A question fails.
+    /// An append is committed and yet refused: its outcome was unknown. A question fails.
     Lose,
 }
 
@@ -50,9 +49,6 @@ pub struct Journal {
     pub memory: MemoryJournal,
     /// The requests that wait for their answers, oldest first.
     pub waiting: VecDeque<Request>,
-    /// Chats whose appends are refused until their state is read, and whether further appends belong to the lost
-    /// commit.
-    closed: BTreeMap<ChatKey, bool>,
     /// The events of a chat up to this number are removed.
     pub trimmed: BTreeMap<ChatKey, u64>,
     /// Chats that can be neither read nor written any more.
@@ -82,7 +78,6 @@ impl Journal {
     /// Forgets the waiting requests: the gateway that sent them has ended.
     pub fn restart(&mut self) {
         self.waiting.clear();
-        self.closed.clear();
         self.history.iter_mut().for_each(|before| before.id = None);
     }
 
@@ -97,7 +92,6 @@ impl Journal {
                     return JournalAnswer::Found(ask.id, Found::After(None));
                 }
                 if let Query::Chat { chat } = &ask.query {
-                    self.closed.remove(chat);
                     self.reset_epoch(chat);
                 }
                 self.memory.ask(ask)
@@ -125,49 +119,46 @@ impl Journal {
     fn append(&mut self, append: Append, how: How) -> JournalAnswer {
         self.appends += 1;
         let id = append.id;
-        let gone = append.create.is_none() && self.chat(&append.chat).is_none();
-        let gone = gone || self.damaged.contains(&append.chat);
-        let how = if gone || self.stale.contains(&append.chat) { How::Refuse } else { how };
-        if let Some(lost) = self.closed.get_mut(&append.chat) {
-            *lost &= how == How::Lose;
-            if *lost {
-                self.commit(append);
-            }
+        if how == How::Refuse || self.damaged.contains(&append.chat) || self.stale.contains(&append.chat) {
             return JournalAnswer::Refused(id);
         }
-        if how != How::Keep {
-            self.closed.insert(append.chat.clone(), how == How::Lose);
-        }
-        if how != How::Refuse {
-            self.commit(append);
-        }
-        if how == How::Keep { JournalAnswer::Appended(id) } else { JournalAnswer::Refused(id) }
+        let answer = self.commit(append);
+        let is_lost = how == How::Lose && matches!(answer, JournalAnswer::Appended(_));
+        if is_lost { JournalAnswer::Refused(id) } else { answer }
     }
 
-    fn commit(&mut self, append: Append) {
+    fn commit(&mut self, append: Append) -> JournalAnswer {
+        let before = (self.remembers > 0).then(|| Before {
+            memory: self.memory.clone(),
+            earlier: self.earlier.clone(),
+            id: Some(append.id),
+            durability: append.durability,
+        });
+        let record = self.chat(&append.chat);
+        let deleted = append.changes.contains(&Change::Deleted).then(|| self.log(&append.chat));
+        let answer = self.memory.append(append.clone());
+        if !matches!(answer, JournalAnswer::Appended(_)) {
+            return answer;
+        }
         self.keys.insert(append.chat.clone());
+        self.history.extend(before);
+        if self.history.len() > self.remembers {
+            self.history.pop_front();
+        }
         if let Some(epoch) = &append.create {
             // The chat was created before, in a commit that was lost before anybody saw it.
             self.archive.remove(&(append.chat.clone(), epoch.to_string()));
             // The deletion of the earlier chat was lost, together with its creation.
             self.graves.remove(&append.chat);
         }
-        if self.remembers > 0 {
-            let (memory, earlier) = (self.memory.clone(), self.earlier.clone());
-            let (id, durability) = (Some(append.id), append.durability);
-            self.history.push_back(Before { memory, earlier, id, durability });
-            if self.history.len() > self.remembers {
-                self.history.pop_front();
-            }
-        }
-        self.check_why_cancelled(&append);
+        check_why_cancelled(record.as_ref(), &append);
         self.check_asked(&append);
-        if append.changes.contains(&Change::Deleted) {
-            let log = self.log(&append.chat);
-            self.put_away(&append.chat);
-            self.graves.insert(append.chat.clone(), log);
+        if let (Some(record), Some(log)) = (record, deleted) {
+            let epoch = (append.chat.clone(), record.head.epoch.to_string());
+            self.archive.entry(epoch).or_insert_with(|| log.clone());
+            self.graves.insert(append.chat, log);
         }
-        self.memory.append(append);
+        answer
     }
 
     /// Asserts that an id belongs to one request for ever, whatever is lost, and whichever gateway opens it.
@@ -178,25 +169,6 @@ impl Journal {
             let what = (event["input"].clone(), event["questions"].clone());
             let first = self.asked.entry((append.chat.clone(), request_id.clone())).or_insert(what.clone());
             assert_eq!(*first, what, "{request_id} belongs to another request");
-        }
-    }
-
-    /// A turn that is being cancelled ends with the stored reason, whichever gateway ends it.
-    fn check_why_cancelled(&self, append: &Append) {
-        let open = self.chat(&append.chat).into_iter().flat_map(|record| record.turns);
-        for turn in open.filter(|turn| turn.cancel_requested) {
-            let id = format!("\"turn_id\":\"{}\"", turn.turn_id);
-            let mut frames = append.events.iter().map(|event| event.frame.as_str());
-            let end = frames.find(|frame| {
-                frame.starts_with("{\"event\":\"turn_end\",\"outcome\":\"cancelled\"") && frame.contains(&id)
-            });
-            let Some(end) = end else { continue };
-            match &turn.cancel_reason {
-                Some(reason) => {
-                    assert!(end.contains(&reason.code), "the reason of the cancellation is lost: {end}")
-                }
-                None => assert!(!end.contains("\"error\""), "there is no recorded reason: {end}"),
-            }
         }
     }
 
@@ -328,5 +300,25 @@ impl Journal {
             panic!("the journal in memory cannot fail");
         };
         found
+    }
+}
+
+/// Asserts that a turn that is being cancelled ends with the stored reason, whichever gateway ends it. `record`: the
+/// chat's state before the append.
+fn check_why_cancelled(record: Option<&ChatRecord>, append: &Append) {
+    let open = record.into_iter().flat_map(|record| &record.turns);
+    for turn in open.filter(|turn| turn.cancel_requested) {
+        let id = format!("\"turn_id\":\"{}\"", turn.turn_id);
+        let mut frames = append.events.iter().map(|event| event.frame.as_str());
+        let end = frames.find(|frame| {
+            frame.starts_with("{\"event\":\"turn_end\",\"outcome\":\"cancelled\"") && frame.contains(&id)
+        });
+        let Some(end) = end else { continue };
+        match &turn.cancel_reason {
+            Some(reason) => {
+                assert!(end.contains(&reason.code), "the reason of the cancellation is lost: {end}")
+            }
+            None => assert!(!end.contains("\"error\""), "there is no recorded reason: {end}"),
+        }
     }
 }

@@ -4,9 +4,9 @@
 
 use switchboard_core::{
     Hub, Input, Limits, Moment, Output, Peer,
-    ids::{ChatId, ConnId, Cursor, Epoch, Principal},
-    journal::{Ask, ChatRecord, Found, JournalAnswer, OpenWork, Query},
-    wire::{ClientEnvelope, GoalState},
+    ids::{ChatId, ConnId, Epoch, Principal},
+    journal::{Ask, ChatRecord, Found, JournalAnswer, Query},
+    wire::ClientEnvelope,
 };
 
 const NOW: Moment = Moment { ticks_ms: 0, unix_ms: 1_700_000_000_000 };
@@ -28,23 +28,9 @@ fn an_attach_gets_the_earlier_epochs_as_a_snapshot() {
     let [Output::Ask(Ask { id, query: Query::Chat { .. } })] = outputs(&mut hub)[..] else {
         panic!("the chat is asked for");
     };
-    let record = ChatRecord {
-        chat,
-        head: Cursor { epoch: Epoch::parse("e2").unwrap(), seq: 0 },
-        earlier: Some(Cursor { epoch: Epoch::parse("e1").unwrap(), seq: 3 }),
-        title: Some("hi".into()),
-        goal_state: GoalState::default(),
-        session: None,
-        turns: Vec::new(),
-        agent_turn: None,
-        tasks: Vec::new(),
-        requests: Vec::new(),
-        open_work: OpenWork::default(),
-        last_command: 0,
-        last_request: 0,
-        agent: None,
-        commands: Vec::new(),
-    };
+    let mut record = ChatRecord::new(chat, Epoch::parse("e1").unwrap());
+    (record.head.seq, record.title) = (3, Some("hi".into()));
+    record.reset_epoch(Epoch::parse("e2").unwrap());
     hub.handle(NOW, Input::Journal(JournalAnswer::Found(id, Found::Chat(Some(Box::new(record))))));
     let [Output::Deliver { frame, .. }, Output::WatchDrain { .. }] = &outputs(&mut hub)[..] else {
         panic!("it is attached, and gets a snapshot as soon as there is room");

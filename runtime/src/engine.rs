@@ -179,7 +179,8 @@ impl<J: Journal> Engine<J> {
     }
 
     fn answer(&mut self, answer: JournalAnswer) {
-        if let JournalAnswer::Appended(id) | JournalAnswer::Refused(id) = &answer
+        if let JournalAnswer::Appended(id) | JournalAnswer::Refused(id) | JournalAnswer::Conflict(id, _) =
+            &answer
             && let Some((instance, position)) = self.checkpoints.remove(id)
             && let Some(link) =
                 self.agents.get(&instance).filter(|_| matches!(answer, JournalAnswer::Appended(_)))

@@ -21,7 +21,7 @@ impl Hub {
                     self.with_chat(chat, |chat, cx| chat.committed(cx, id));
                 }
             }
-            JournalAnswer::Refused(id) => {
+            JournalAnswer::Refused(id) | JournalAnswer::Conflict(id, _) => {
                 if let Some(chat) = self.cx.take_append(id) {
                     self.with_chat(chat, |chat, cx| chat.refused(cx));
                 }

@@ -4,18 +4,16 @@ use alloc::{
     boxed::Box,
     collections::{BTreeMap, BTreeSet},
     format,
-    string::String,
     vec::Vec,
 };
 
 use super::{
-    Append, AppendId, Ask, Change, ChatRecord, ChatsPage, Found, HistoryPage, JournalAnswer, LogEvent,
-    OpenAgentTurn, OpenRequest, OpenTurn, OpenWork, PageBuilder, PageStart, Query, RecordedAgent, TurnRecord,
+    Append, Ask, Change, ChatRecord, ChatsPage, Conflict, Found, HistoryPage, JournalAnswer, LogEvent,
+    OpenTurn, PageBuilder, PageStart, Query, TurnRecord, Version,
 };
 use crate::{
-    agent::AgentCommand,
     ids::{ChatId, ChatKey, Cursor, Epoch, Principal, TurnId},
-    wire::{ChatSummary, GoalState, Task},
+    wire::ChatSummary,
 };
 
 /// A journal that stores all chats in memory only and answers at once.
@@ -30,69 +28,53 @@ pub struct MemoryJournal {
 
 #[derive(Debug, Clone)]
 struct Chat {
-    epoch: Epoch,
+    record: ChatRecord,
+    /// The events of the present epoch.
     events: Vec<LogEvent>,
     /// The earlier epochs and their events, oldest first.
     earlier: Vec<(Epoch, Vec<LogEvent>)>,
-    title: Option<String>,
-    goal_state: GoalState,
-    session: Option<String>,
-    open: Vec<OpenTurn>,
+    /// All accepted messages.
     turns: BTreeMap<TurnId, TurnRecord>,
-    agent_turn: Option<OpenAgentTurn>,
-    tasks: Vec<Task>,
-    requests: Vec<OpenRequest>,
-    open_work: OpenWork,
-    last_command: u64,
-    last_request: u64,
-    agent: Option<RecordedAgent>,
-    commands: Vec<AgentCommand>,
-    updated_at_ms: u64,
 }
 
 impl MemoryJournal {
-    /// Commits one transaction.
-    ///
-    /// # Panics
-    /// If the append does not follow the chat's last event, which is a defect of the caller.
+    /// Commits one transaction, or refuses it if it contradicts what the journal has.
     pub fn append(&mut self, append: Append) -> JournalAnswer {
-        if append.changes.contains(&Change::Deleted) {
-            return self.delete(append.id, &append.chat);
+        let id = append.id;
+        match self.commit(append) {
+            Ok(()) => JournalAnswer::Appended(id),
+            Err(conflict) => JournalAnswer::Conflict(id, conflict),
         }
-        let deleted = &self.deleted;
-        let chat = self.chats.entry(append.chat.clone()).or_insert_with(|| {
-            assert!(!deleted.contains(&append.chat.hash()), "the id of a deleted chat is not used again");
-            let epoch = append.create.clone().expect("a chat's first append creates it");
-            Chat::new(epoch)
-        });
-        self.by_activity.remove(&(
-            append.chat.principal.clone(),
-            chat.updated_at_ms,
-            append.chat.chat.clone(),
-        ));
-        if append.is_activity() {
-            chat.updated_at_ms = chat.updated_at_ms.max(append.at_ms);
-        }
-        self.by_activity.insert((
-            append.chat.principal.clone(),
-            chat.updated_at_ms,
-            append.chat.chat.clone(),
-        ));
-        for event in append.events {
-            assert_eq!(event.first_seq, chat.head() + 1, "an append follows the chat's last event");
-            chat.events.push(event);
-        }
-        for change in append.changes {
-            chat.apply(change, append.at_ms);
-        }
-        JournalAnswer::Appended(append.id)
     }
 
-    fn delete(&mut self, id: AppendId, key: &ChatKey) -> JournalAnswer {
-        let chat = self.chats.remove(key).expect("what is deleted exists");
-        self.by_activity.remove(&(key.principal.clone(), chat.updated_at_ms, key.chat.clone()));
-        self.deleted.insert(key.hash());
-        JournalAnswer::Appended(id)
+    fn commit(&mut self, append: Append) -> Result<(), Conflict> {
+        let key = append.chat.clone();
+        let mut created = None;
+        let chat = match (self.chats.get_mut(&key), &append.create) {
+            (Some(chat), _) => chat,
+            (None, _) if self.deleted.contains(&key.hash()) => return Err(Conflict::Deleted),
+            (None, Some(epoch)) => created.insert(Chat::new(key.chat.clone(), epoch.clone())),
+            (None, None) => return Err(Conflict::Version { stored: Version::default() }),
+        };
+        if chat.has_any_of(&append) {
+            return Err(Conflict::TurnExists);
+        }
+        let before_ms = chat.record.updated_at_ms;
+        let effects = chat.record.apply(&append)?;
+        chat.events.extend(append.events);
+        chat.turns.extend(effects.accepted);
+        let after_ms = chat.record.updated_at_ms;
+        self.by_activity.remove(&(key.principal.clone(), before_ms, key.chat.clone()));
+        if effects.deletes {
+            self.deleted.insert(key.hash());
+            self.chats.remove(&key);
+            return Ok(());
+        }
+        self.by_activity.insert((key.principal.clone(), after_ms, key.chat.clone()));
+        if let Some(chat) = created {
+            self.chats.insert(key, chat);
+        }
+        Ok(())
     }
 
     /// Begins a new epoch in a chat, as a journal does that may have lost events of the chat.
@@ -101,9 +83,9 @@ impl MemoryJournal {
     /// If there is no such chat.
     pub fn reset_epoch(&mut self, chat: &ChatKey, epoch: Epoch) {
         let chat = self.chats.get_mut(chat).expect("what is renewed exists");
-        let events = core::mem::take(&mut chat.events);
-        chat.earlier.push((core::mem::replace(&mut chat.epoch, epoch), events));
-        chat.open.iter_mut().for_each(|turn| turn.seq = 0);
+        let ended = chat.record.head.epoch.clone();
+        chat.earlier.push((ended, core::mem::take(&mut chat.events)));
+        chat.record.reset_epoch(epoch);
     }
 
     /// Answers one question.
@@ -111,7 +93,7 @@ impl MemoryJournal {
         let found = match ask.query {
             Query::Chat { chat } if self.deleted.contains(&chat.hash()) => Found::Deleted,
             Query::Chat { chat } => {
-                Found::Chat(self.chats.get(&chat).map(|found| Box::new(found.record(chat.chat))))
+                Found::Chat(self.chats.get(&chat).map(|found| Box::new(found.record.clone())))
             }
             Query::Turn { chat, turn_id } => {
                 Found::Turn(self.chats.get(&chat).and_then(|found| found.turns.get(&turn_id)).cloned())
@@ -150,11 +132,10 @@ impl MemoryJournal {
             })
             .filter_map(|(owner, _, chat)| {
                 let key = ChatKey { principal: owner.clone(), chat: chat.clone() };
-                Some((chat, self.chats.get(&key)?))
+                self.chats.get(&key)
             });
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let chats: Vec<ChatSummary> =
-            newest_first.by_ref().take(limit).map(|(id, chat)| chat.summary(id)).collect();
+        let chats: Vec<ChatSummary> = newest_first.by_ref().take(limit).map(|chat| chat.summary()).collect();
         let more = newest_first.next().is_some();
         let before =
             chats.last().filter(|_| more).map(|last| format!("{}~{}", last.updated_at_ms, last.chat_id));
@@ -163,158 +144,27 @@ impl MemoryJournal {
 }
 
 impl Chat {
-    fn new(epoch: Epoch) -> Self {
-        Self {
-            epoch,
-            events: Vec::new(),
-            earlier: Vec::new(),
-            title: None,
-            goal_state: GoalState::default(),
-            session: None,
-            open: Vec::new(),
-            turns: BTreeMap::new(),
-            agent_turn: None,
-            tasks: Vec::new(),
-            requests: Vec::new(),
-            open_work: OpenWork::default(),
-            last_command: 0,
-            last_request: 0,
-            agent: None,
-            commands: Vec::new(),
-            updated_at_ms: 0,
-        }
+    fn new(chat: ChatId, epoch: Epoch) -> Self {
+        let record = ChatRecord::new(chat, epoch);
+        Self { record, events: Vec::new(), earlier: Vec::new(), turns: BTreeMap::new() }
     }
 
-    fn head(&self) -> u64 {
-        self.events.last().map_or(0, |event| event.seq)
+    /// Whether one of the messages that the append accepts was accepted before.
+    fn has_any_of(&self, append: &Append) -> bool {
+        append.changes.iter().any(|change| {
+            matches!(change, Change::TurnAccepted { turn_id, .. } if self.turns.contains_key(turn_id))
+        })
     }
 
-    fn cursor(&self) -> Cursor {
-        Cursor { epoch: self.epoch.clone(), seq: self.head() }
-    }
-
-    fn apply(&mut self, change: Change, at_ms: u64) {
-        match change {
-            Change::TurnAccepted { turn_id, hash, seq, text, starts_turn } => {
-                let place = Cursor { epoch: self.epoch.clone(), seq };
-                let earlier = self.turns.insert(turn_id.clone(), TurnRecord { hash, place, starts_turn });
-                assert!(earlier.is_none(), "a turn id is accepted once");
-                self.queue_turn(turn_id, text, hash, seq, at_ms);
-            }
-            Change::TurnStarted { turn_id } => {
-                self.open_turn(&turn_id, |turn| turn.started_at_ms = Some(at_ms));
-            }
-            Change::CancelRequested { turn_id, reason } => {
-                self.open_turn(&turn_id, |turn| {
-                    turn.cancel_requested = true;
-                    turn.cancel_reason = reason;
-                });
-            }
-            Change::TurnEnded { turn_id, .. } => {
-                let place = self.open.iter().position(|turn| turn.turn_id == turn_id);
-                let ended = self.open.remove(place.expect("a turn ends once"));
-                if ended.started_at_ms.is_some() {
-                    self.drop_commands(&turn_id);
-                }
-            }
-            Change::AgentTurn { turn } => {
-                let earlier = core::mem::replace(&mut self.agent_turn, turn);
-                if let (Some(ended), None) = (earlier, &self.agent_turn) {
-                    self.drop_commands(&ended.turn_id);
-                }
-            }
-            Change::Tasks { tasks } => self.tasks = tasks,
-            Change::RequestOpened { request_id, agent_request_id, last_request, question, input, frame } => {
-                self.last_request = self.last_request.max(last_request);
-                self.requests.push(OpenRequest { request_id, agent_request_id, question, input, frame });
-            }
-            Change::RequestClosed { request_id } => {
-                self.requests.retain(|request| request.request_id != request_id);
-            }
-            Change::Command { command } => {
-                self.last_command = self.last_command.max(command.id().0);
-                self.commands.push(command);
-            }
-            Change::AgentStarted { instance } => {
-                self.agent = Some(RecordedAgent { instance, position: 0, checkpoint: None });
-            }
-            Change::AgentEnded { instance } => {
-                self.agent = self.agent.take().filter(|agent| agent.instance != instance)
-            }
-            Change::AgentPosition { instance, position, checkpoint } => {
-                if let Some(agent) = self.agent.as_mut().filter(|agent| agent.instance == instance) {
-                    agent.position = position;
-                    agent.checkpoint = checkpoint.or(agent.checkpoint.take());
-                }
-            }
-            Change::OpenWork { work } => self.open_work = work,
-            Change::Session { token } => self.session = Some(token),
-            Change::Title { title } => self.title = Some(title),
-            Change::Goal { goal_state } => self.goal_state = goal_state,
-            // Of the journal's doing: nothing of the chat is left to be changed.
-            Change::Deleted => {}
-        }
-    }
-
-    fn queue_turn(&mut self, turn_id: TurnId, text: String, hash: [u8; 32], seq: u64, accepted_at_ms: u64) {
-        let frame = self.events[self.index(seq)].frame.clone();
-        self.open.push(OpenTurn {
-            turn_id,
-            text,
-            hash,
-            seq,
-            frame,
-            accepted_at_ms,
-            started_at_ms: None,
-            cancel_requested: false,
-            cancel_reason: None,
-        });
-    }
-
-    /// Drops the commands of a turn that has ended. Answers belong to no turn and go with the last one that runs.
-    fn drop_commands(&mut self, turn_id: &TurnId) {
-        self.commands.retain(|command| command.turn_id() != Some(turn_id));
-        if self.agent_turn.is_none() && self.open.iter().all(|turn| turn.started_at_ms.is_none()) {
-            self.commands.clear();
-        }
-    }
-
-    fn open_turn(&mut self, turn_id: &TurnId, change: impl FnOnce(&mut OpenTurn)) {
-        if let Some(turn) = self.open.iter_mut().find(|turn| turn.turn_id == *turn_id) {
-            change(turn);
-        }
-    }
-
-    fn record(&self, chat: ChatId) -> ChatRecord {
-        ChatRecord {
-            chat,
-            head: self.cursor(),
-            title: self.title.clone(),
-            goal_state: self.goal_state.clone(),
-            session: self.session.clone(),
-            turns: self.open.clone(),
-            agent_turn: self.agent_turn.clone(),
-            tasks: self.tasks.clone(),
-            requests: self.requests.clone(),
-            open_work: self.open_work.clone(),
-            last_command: self.last_command,
-            last_request: self.last_request,
-            agent: self.agent.clone(),
-            commands: self.commands.clone(),
-            earlier: self.earlier.iter().rev().find_map(|(epoch, events)| {
-                events.last().map(|last| Cursor { epoch: epoch.clone(), seq: last.seq })
-            }),
-        }
-    }
-
-    fn summary(&self, chat: &ChatId) -> ChatSummary {
+    fn summary(&self) -> ChatSummary {
+        let record = &self.record;
         ChatSummary {
-            chat_id: chat.clone(),
-            title: self.title.clone(),
-            updated_at_ms: self.updated_at_ms,
-            running: self.agent_turn.is_some() || self.open.iter().any(|turn| turn.started_at_ms.is_some()),
-            waiting: !self.requests.is_empty(),
-            head: self.cursor(),
+            chat_id: record.chat.clone(),
+            title: record.title.clone(),
+            updated_at_ms: record.updated_at_ms,
+            running: record.agent_turn.is_some() || record.turns.iter().any(OpenTurn::has_started),
+            waiting: !record.requests.is_empty(),
+            head: record.head.clone(),
         }
     }
 
@@ -324,7 +174,7 @@ impl Chat {
     }
 
     fn after(&self, after: &Cursor, bytes: usize) -> Option<Vec<LogEvent>> {
-        if after.epoch != self.epoch {
+        if after.epoch != self.record.head.epoch {
             return None;
         }
         let mut page = Vec::new();
@@ -342,7 +192,7 @@ impl Chat {
     /// Every epoch and its events, oldest first.
     fn epochs(&self) -> Vec<(&Epoch, &[LogEvent])> {
         let earlier = self.earlier.iter().map(|(epoch, events)| (epoch, &events[..]));
-        earlier.chain([(&self.epoch, &self.events[..])]).collect()
+        earlier.chain([(&self.record.head.epoch, &self.events[..])]).collect()
     }
 
     fn before(&self, before: &PageStart, events: u32, bytes: usize) -> Option<HistoryPage> {
@@ -374,14 +224,14 @@ impl Chat {
 
 #[cfg(test)]
 mod tests {
-    use std::{vec, vec::Vec};
+    use std::{string::String, vec, vec::Vec};
 
     use bytes::Bytes;
 
     use super::*;
     use crate::{
-        agent::{AgentInstanceId, CommandId},
-        journal::{AskId, Durability},
+        agent::{AgentCommand, AgentInstanceId, CommandId},
+        journal::{AppendId, AskId, Durability},
         wire::{ChatBody, EventPosition, NoticeLevel, TurnOrigin, encode_chat},
     };
 
@@ -406,9 +256,21 @@ mod tests {
         LogEvent { first_seq: seq, seq, frame: encode_chat(&place, body) }
     }
 
-    fn append(chat: &str, at_ms: u64, events: Vec<LogEvent>, changes: Vec<Change>) -> Append {
-        let (id, durability) = (AppendId(at_ms), Durability::Synced);
-        Append { id, chat: key(chat), durability, create: None, events, changes, at_ms }
+    /// Appends to a chat, and creates it if it does not exist.
+    fn append(
+        journal: &mut MemoryJournal,
+        chat: &str,
+        at_ms: u64,
+        events: Vec<LogEvent>,
+        changes: Vec<Change>,
+    ) {
+        let (chat, id, durability) = (key(chat), AppendId(at_ms), Durability::Synced);
+        let found = journal.ask(Ask { id: AskId(1), query: Query::Chat { chat: chat.clone() } });
+        let JournalAnswer::Found(_, Found::Chat(record)) = found else { panic!("{found:?}") };
+        let create = record.is_none().then(epoch);
+        let expect = record.map(|record| record.version).unwrap_or_default();
+        let answer = journal.append(Append { id, chat, expect, durability, create, events, changes, at_ms });
+        assert!(matches!(answer, JournalAnswer::Appended(_)), "{answer:?}");
     }
 
     fn order(journal: &MemoryJournal) -> Vec<(String, u64)> {
@@ -424,7 +286,7 @@ mod tests {
     fn an_agents_output_leaves_the_order_of_chats_whatever_comes_with_it() {
         let mut journal = MemoryJournal::default();
         for (chat, at_ms) in [("first", 10), ("second", 20)] {
-            journal.append(Append { create: Some(epoch()), ..append(chat, at_ms, vec![], vec![]) });
+            append(&mut journal, chat, at_ms, vec![], vec![]);
         }
         let before = vec![("second".into(), 20), ("first".into(), 10)];
         assert_eq!(order(&journal), before);
@@ -443,16 +305,16 @@ mod tests {
         ];
         for (seq, change) in (1..).zip(alongside) {
             let delta = ChatBody::Delta { stream_id: "s".into(), text: "some".into() };
-            journal.append(append("first", 30 + seq, vec![event("first", seq, &delta)], vec![change]));
+            append(&mut journal, "first", 30 + seq, vec![event("first", seq, &delta)], vec![change]);
             assert_eq!(order(&journal), before);
         }
         let notice =
             ChatBody::Notice { level: NoticeLevel::Info, code: "c".into(), text: "news".into(), data: None };
-        journal.append(append("first", 40, vec![event("first", 4, &notice)], vec![]));
+        append(&mut journal, "first", 40, vec![event("first", 4, &notice)], vec![]);
         assert_eq!(order(&journal), before);
 
         let started = ChatBody::TurnStarted { origin: TurnOrigin::User, reason: None, started_at_ms: 50 };
-        journal.append(append("first", 50, vec![event("first", 5, &started)], vec![]));
+        append(&mut journal, "first", 50, vec![event("first", 5, &started)], vec![]);
         assert_eq!(order(&journal), [("first".into(), 50), ("second".into(), 20)]);
     }
 }

@@ -6,12 +6,14 @@
 
 mod class;
 mod compaction;
+mod fold;
 mod memory;
 mod page;
 mod record;
 
 pub use class::{Durability, EventClass};
 pub use compaction::{CompactedDelta, DeltaRun};
+pub use fold::{Conflict, Effects};
 pub use memory::MemoryJournal;
 pub use page::PageBuilder;
 pub use record::{
@@ -38,6 +40,18 @@ pub struct AppendId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AskId(pub u64);
 
+/// The number of appends that a journal has committed for a chat, in all its epochs. 0: there is no such chat.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version(pub u64);
+
+impl Version {
+    /// The version after one more append.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
 /// One transaction for one chat: the journal commits all of it or nothing.
 #[derive(Debug, Clone)]
 pub struct Append {
@@ -45,6 +59,8 @@ pub struct Append {
     pub id: AppendId,
     /// The chat to append to.
     pub chat: ChatKey,
+    /// The chat's version before the append. If the chat has another one, the append is a conflict.
+    pub expect: Version,
     /// How durable the append must be before the answer.
     pub durability: Durability,
     /// With an epoch, the append creates the chat, under this epoch.
@@ -244,7 +260,7 @@ pub struct Ask {
 /// The kinds of questions. [`Found`] has the answer to each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Query {
-    /// The durable state of a chat. After a refused append, answering it also makes the journal accept appends again.
+    /// The durable state of a chat.
     Chat {
         /// The chat to read.
         chat: ChatKey,
@@ -314,9 +330,11 @@ pub enum PageStart {
 pub enum JournalAnswer {
     /// The append is committed, as durable as was asked.
     Appended(AppendId),
-    /// The append is not committed, or not certainly. The journal refuses all later appends of the chat until it has
-    /// answered [`Query::Chat`].
+    /// The append is not committed, or not certainly. The chat's version, in the answer to [`Query::Chat`], says
+    /// which. Later appends that expect it to be committed are conflicts if it is not.
     Refused(AppendId),
+    /// The append contradicts what the journal has of the chat. Nothing of it is committed.
+    Conflict(AppendId, Conflict),
     /// The answer to a question.
     Found(AskId, Found),
     /// The question could not be answered at the moment.

@@ -6,19 +6,25 @@ use core::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::Version;
 use crate::{
     agent::{AgentCommand, AgentInstanceId},
     ids::{ChatId, Cursor, RequestId, TurnId},
     wire::{Frame, GoalState, Task, TurnError, TurnReason},
 };
 
-/// The durable state of a chat.
-#[derive(Debug, Clone)]
+/// The durable state of a chat: what is open, and the rest that is bounded.
+#[derive(Debug, Clone, PartialEq)]
 pub struct ChatRecord {
     /// The chat's id.
     pub chat: ChatId,
+    /// The number of appends that the journal has committed for the chat.
+    pub version: Version,
     /// The cursor of the newest event.
     pub head: Cursor,
+    /// The time of the last activity ([`Append::is_activity`](super::Append::is_activity)), in milliseconds of Unix
+    /// time.
+    pub updated_at_ms: u64,
     /// The chat's title, if it has one.
     pub title: Option<String>,
     /// The chat's goal.
@@ -171,7 +177,7 @@ pub struct RecordedAgent {
 }
 
 /// A queued or started turn.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct OpenTurn {
     /// The turn's id.
     pub turn_id: TurnId,
@@ -191,6 +197,13 @@ pub struct OpenTurn {
     pub cancel_requested: bool,
     /// The error for the turn's end, if the gateway cancels the turn. None if a client does.
     pub cancel_reason: Option<TurnError>,
+}
+
+impl OpenTurn {
+    /// Whether the turn has started.
+    pub fn has_started(&self) -> bool {
+        self.started_at_ms.is_some()
+    }
 }
 
 /// Prints the id only: a message's text does not belong in the gateway's own log.

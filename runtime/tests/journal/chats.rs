@@ -26,7 +26,11 @@ fn an_append_with_a_checkpoint_leaves_the_order_of_chats_as_it_is() {
     let (mut desk, _) = open(folder.path()).expect("it opens");
     let (mut first, mut second) = (Scribe::new("owner", "first"), Scribe::new("owner", "second"));
     let instance = AgentInstanceId(1);
-    first.message("t", "hello").start("t").change(Change::AgentStarted { instance });
+    first
+        .message("t", "hello")
+        .message("t2", "and then")
+        .start("t")
+        .change(Change::AgentStarted { instance });
     assert!(desk.append(first.append(1, Durability::Synced, 10_000)));
     assert!(desk.append(second.message("t", "hello").append(2, Durability::Synced, 20_000)));
     let before = [("second".to_owned(), 20_000), ("first".to_owned(), 10_000)];

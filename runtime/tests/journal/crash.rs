@@ -38,7 +38,7 @@ fn child() {
     let mut scribes: Vec<Scribe> = (0..CHATS).map(|n| Scribe::new("owner", &format!("chat{n}"))).collect();
     for scribe in &mut scribes {
         if let Some(record) = desk.chat(&scribe.key) {
-            scribe.resume(&record.head);
+            scribe.resume(&record);
         }
     }
     let mut on_the_way = BTreeMap::new();

@@ -58,7 +58,7 @@ fn a_full_disk_refuses_and_recovers() {
     let record = desk.chat(&scribe.key).expect("it can be read");
     assert_eq!(record.head.seq, kept, "what was acknowledged, and no more");
     assert_eq!(desk.history(&scribe.key, 1_000).len(), if kept > 2 { 3 } else { 2 });
-    scribe.resume(&record.head);
+    scribe.resume(&record);
     let again = scribe.delta("t1", "s", &"text ".repeat(2_000)).append(refused + 1, Durability::Synced, 1);
     assert!(!desk.append(again), "the disk is still full");
     let why = desk.health.borrow_and_update().clone();
@@ -66,7 +66,7 @@ fn a_full_disk_refuses_and_recovers() {
     fs::remove_file(small.0.path().join("filler")).expect("room");
     desk.until_well();
     let record = desk.chat(&scribe.key).expect("it can be read");
-    scribe.resume(&record.head);
+    scribe.resume(&record);
     assert!(desk.append(scribe.delta("t1", "s", "more").append(refused + 2, Durability::Synced, 2)));
     drop(desk);
     let (mut desk, report) = open(small.0.path()).expect("it opens again");

@@ -8,7 +8,7 @@ use switchboard_core::{
     ids::{ChatKey, Cursor, Epoch, RequestId},
     journal::{
         Ask, AskId, Change, Durability, JournalAnswer, OpenAgentTurn, OpenStream, OpenTool, OpenWork,
-        PageStart, Query,
+        PageStart, Query, Version,
     },
     wire::{Answer, ChatBody, GoalState, Outcome, Task, TaskKind, TaskStatus, TurnError, TurnReason},
 };
@@ -60,7 +60,7 @@ impl World {
         let which = self.rng.below(7) as usize;
         let durability = if self.rng.below(2) == 0 { Durability::Written } else { Durability::Synced };
         let (scribe, state) = &mut self.chats[which];
-        if scribe.exists && self.rng.below(60) == 0 {
+        if scribe.version != Version::default() && self.rng.below(60) == 0 {
             let (principal, place) = (scribe.key.principal.clone(), self.deleted.len());
             let next = Scribe::new(principal.as_str(), &format!("chat{which}-{place}"));
             let mut last = std::mem::replace(scribe, next);
@@ -317,7 +317,9 @@ fn answers<J: Journal>(desk: &mut Desk<J>, batch: Vec<Request>) -> BTreeMap<Stri
         .map(|_| {
             let answer = desk.answer();
             let about = match &answer {
-                JournalAnswer::Appended(id) | JournalAnswer::Refused(id) => format!("append {}", id.0),
+                JournalAnswer::Appended(id) | JournalAnswer::Refused(id) | JournalAnswer::Conflict(id, _) => {
+                    format!("append {}", id.0)
+                }
                 JournalAnswer::Found(id, _) | JournalAnswer::Failed(id) | JournalAnswer::Damaged(id) => {
                     format!("ask {}", id.0)
                 }

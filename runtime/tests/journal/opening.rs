@@ -4,14 +4,14 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use switchboard_core::{
     agent::AgentInstanceId,
-    journal::{Change, Durability, Found, PageStart, Query},
+    journal::{Append, Change, Conflict, Durability, Found, JournalAnswer, PageStart, Query, Version},
     wire::Outcome,
 };
-use switchboard_runtime::{OpenErrorReason, Sqlite, SqliteOptions};
+use switchboard_runtime::{OpenErrorReason, OpenSqlite, Request, Sqlite, SqliteOptions};
 use switchboard_test_support::report_skipped;
 
 use crate::{
-    desk::{open, open_with},
+    desk::{Desk, open, open_with},
     make::{Scribe, key, turn},
 };
 
@@ -134,20 +134,27 @@ fn turn_ids_and_everything_else_survive_a_restart() {
 }
 
 #[test]
-fn after_a_refusal_a_chat_is_closed_until_it_is_asked_for() {
+fn an_append_is_committed_once_and_only_after_the_one_that_it_expects() {
     let folder = folder();
     let (mut desk, _) = open(folder.path()).expect("it opens");
     let mut scribe = Scribe::new("owner", "chat");
     assert!(desk.append(scribe.message("t1", "hello").append(1, Durability::Synced, 1)));
-    let mut astray = scribe.clone();
-    astray.head += 5;
-    assert!(!desk.append(astray.delta("t1", "s", "from nowhere").append(2, Durability::Written, 2)));
-    let fine = scribe.delta("t1", "s", "fine").append(3, Durability::Written, 3);
-    assert!(!desk.append(fine.clone()), "it comes after a refused one");
+    let first = scribe.change(Change::Title { title: "first".into() }).append(2, Durability::Synced, 2);
+    let second = scribe.change(Change::Title { title: "second".into() }).append(3, Durability::Synced, 3);
+    let conflict = |desk: &mut Desk<OpenSqlite>, append: &Append| {
+        desk.submit([Request::Append(append.clone())]);
+        let answer = desk.answer();
+        let JournalAnswer::Conflict(_, Conflict::Version { stored }) = answer else { panic!("{answer:?}") };
+        stored
+    };
+    assert_eq!(conflict(&mut desk, &second), Version(1), "the first one is missing");
     let mut other = Scribe::new("owner", "other");
     assert!(desk.append(other.message("t1", "hello").append(4, Durability::Synced, 4)), "others go on");
-    assert_eq!(desk.chat(&scribe.key).expect("a chat").head.seq, 1);
-    assert!(desk.append(fine), "it was asked for");
+    assert_eq!(desk.chat(&scribe.key).expect("a chat").version, Version(1));
+    assert!(desk.append(first.clone()));
+    assert_eq!(conflict(&mut desk, &first), Version(2), "it is there already");
+    assert!(desk.append(second));
+    assert_eq!(desk.chat(&scribe.key).expect("a chat").title.as_deref(), Some("second"));
 }
 
 pub fn copy(from: &Path, to: &Path) {
@@ -285,7 +292,7 @@ fn an_unclean_reboot_renews_the_epochs_of_chats_with_an_open_turn() {
 
     // The log goes on from 1, and history leads back across the epochs.
     let old = open_chat.epoch.clone();
-    open_chat.resume(&record.head);
+    open_chat.resume(&record);
     assert!(desk.append(open_chat.delta("t1", "s", "new ").append(4, Durability::Written, 4)));
     let page = desk.ask(Query::Before {
         chat: open_chat.key.clone(),

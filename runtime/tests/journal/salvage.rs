@@ -107,7 +107,7 @@ fn salvaged(whole: &BTreeMap<ChatKey, Vec<String>>, folder: &Path) -> Option<usi
         }
         // It goes on.
         let mut scribe = Scribe::new("owner", key.chat.as_str());
-        scribe.resume(&record.head);
+        scribe.resume(&record);
         assert!(desk.append(scribe.message("new", "hello").append(1, Durability::Synced, 1)));
     }
     assert_eq!(served as u64, salvaged.events);

@@ -37,7 +37,10 @@ impl Chat {
 
     /// The journal has the oldest pending append: publishes its events.
     pub(in crate::hub) fn committed(&mut self, cx: &mut Context, id: AppendId) {
-        let Some(pending) = self.log.committed(id) else { return };
+        if self.log.is_recovering() {
+            return self.refused(cx);
+        }
+        let Some(pending) = self.log.committed(id) else { return self.refused(cx) };
         let created = pending.create;
         self.publish(cx, pending);
         self.pause_or_resume(cx);

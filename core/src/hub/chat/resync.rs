@@ -24,7 +24,7 @@ use crate::{
 };
 
 impl Chat {
-    /// The journal refused an append. It refuses the later appends of the chat too.
+    /// The journal refused an append, or answered an append out of order: its state says which appends it has.
     pub(in crate::hub) fn refused(&mut self, cx: &mut Context) {
         self.log.refused(cx.now.ticks_ms + cx.limits.journal_retry_ms);
         self.pause_or_resume(cx);

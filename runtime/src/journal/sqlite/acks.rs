@@ -7,38 +7,52 @@
 use std::{
     collections::VecDeque,
     io,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use switchboard_core::{
     ids::ChatKey,
-    journal::{AppendId, JournalAnswer},
+    journal::{AppendId, Conflict, JournalAnswer},
 };
 
-use super::{files::SideFile, mutex::locked, refused::RefusedChats};
+use super::{files::SideFile, mutex::locked};
 use crate::journal::Answers;
 
 /// The longest time that a sync is delayed for other appends to join it.
 const LONGEST_DELAY: Duration = Duration::from_millis(5);
+
+/// What became of an append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Committed,
+    /// Not committed, or perhaps not: the next read of the chat says so.
+    Refused,
+    /// Not committed, because it contradicts what is stored.
+    Conflict(Conflict),
+}
 
 /// The outcome of an append that was not answered yet.
 #[derive(Debug)]
 pub(super) struct PendingAck {
     pub(super) id: AppendId,
     pub(super) chat: ChatKey,
-    /// Whether the append was committed; if not, it is refused.
-    pub(super) committed: bool,
+    pub(super) outcome: Outcome,
     /// Whether the answer must wait until the append is synced to the disk.
     pub(super) synced: bool,
+}
+
+impl PendingAck {
+    fn waits_for_sync(&self) -> bool {
+        self.synced && self.outcome == Outcome::Committed
+    }
 }
 
 /// Outcomes that wait for a sync, or for an earlier append of their chat.
 #[derive(Debug)]
 pub(super) struct PendingAcks {
     answers: Answers,
-    refused: Arc<RefusedChats>,
     state: Mutex<State>,
     /// The thread that syncs waits here for outcomes.
     ready: Condvar,
@@ -59,25 +73,24 @@ struct State {
 }
 
 impl PendingAcks {
-    pub(super) fn new(answers: Answers, refused: Arc<RefusedChats>) -> Self {
-        Self { answers, refused, state: Mutex::default(), ready: Condvar::new(), idle: Condvar::new() }
+    pub(super) fn new(answers: Answers) -> Self {
+        Self { answers, state: Mutex::default(), ready: Condvar::new(), idle: Condvar::new() }
     }
 
     /// Takes the outcomes of one transaction, and answers the appends that need not wait.
     pub(super) fn add(&self, outcomes: impl IntoIterator<Item = PendingAck>) {
         let mut state = locked(&self.state);
         let mut wake = false;
-        for mut outcome in outcomes {
-            if state.failed && outcome.committed {
-                self.refused.add([outcome.chat.clone()]);
-                outcome.committed = false;
+        for mut pending in outcomes {
+            if state.failed && pending.outcome == Outcome::Committed {
+                pending.outcome = Outcome::Refused;
             }
-            if (outcome.synced && outcome.committed) || state.behind.contains_key(&outcome.chat) {
-                *state.behind.entry(outcome.chat.clone()).or_default() += 1;
-                state.waiting.push_back(outcome);
+            if pending.waits_for_sync() || state.behind.contains_key(&pending.chat) {
+                *state.behind.entry(pending.chat.clone()).or_default() += 1;
+                state.waiting.push_back(pending);
                 wake = true;
             } else {
-                self.send(&outcome);
+                self.send(&pending);
             }
         }
         drop(state);
@@ -147,7 +160,7 @@ impl PendingAcks {
     fn answer_unblocked(&self, state: &mut State) {
         let mut blocked = FxHashSet::default();
         for outcome in std::mem::take(&mut state.waiting) {
-            if (outcome.synced && outcome.committed) || blocked.contains(&outcome.chat) {
+            if outcome.waits_for_sync() || blocked.contains(&outcome.chat) {
                 blocked.insert(outcome.chat.clone());
                 state.waiting.push_back(outcome);
             } else {
@@ -156,18 +169,15 @@ impl PendingAcks {
         }
     }
 
-    fn refuse(&self, state: &mut State, outcome: PendingAck) {
-        if outcome.committed {
-            self.refused.add([outcome.chat.clone()]);
-        }
-        self.answer(state, &PendingAck { committed: false, ..outcome });
+    fn refuse(&self, state: &mut State, pending: PendingAck) {
+        self.answer(state, &PendingAck { outcome: Outcome::Refused, ..pending });
     }
 
-    fn send(&self, outcome: &PendingAck) {
-        self.answers.send(if outcome.committed {
-            JournalAnswer::Appended(outcome.id)
-        } else {
-            JournalAnswer::Refused(outcome.id)
+    fn send(&self, pending: &PendingAck) {
+        self.answers.send(match pending.outcome {
+            Outcome::Committed => JournalAnswer::Appended(pending.id),
+            Outcome::Refused => JournalAnswer::Refused(pending.id),
+            Outcome::Conflict(conflict) => JournalAnswer::Conflict(pending.id, conflict),
         });
     }
 

@@ -3,6 +3,7 @@
 mod acks;
 mod apply;
 mod backup;
+mod change;
 mod check;
 mod checkpoint;
 mod column;
@@ -28,7 +29,6 @@ mod probe;
 mod query;
 mod questions;
 mod reader;
-mod refused;
 mod salvage;
 mod scan;
 mod schema;
@@ -69,7 +69,6 @@ use self::{
     meta::JournalState,
     pool::ConnectionPool,
     questions::Questions,
-    refused::RefusedChats,
     shared::Shared,
     work::{Job, Work},
     writer::Writer,
@@ -134,11 +133,10 @@ use super::{Answers, Journal, OpenJournal, Request};
 ///
 /// # When the disk is full or fails
 ///
-/// An append that cannot be committed is refused, and so is every later append of the same chat until the hub has
-/// read the chat's state again; other chats go on as far as they can, and everything can be read. Once the disk has
+/// An append that cannot be committed is refused, and later appends of the same chat, which expect the version that it
+/// would have made, are conflicts; other chats go on as far as they can, and everything can be read. Once the disk has
 /// space again, the journal recovers by itself. A failed sync leaves the state of the disk unknown: the database is
-/// reopened, and its log is written and synced again, before anything is committed or the state of a refused chat is
-/// read. The journal retries this for as long as requests come.
+/// reopened, and its log is written and synced again, before anything is committed or the state of a chat is read. The journal retries this for as long as requests come.
 ///
 /// A damaged log costs the transactions from the damage on, and no others. A database that was cut is not opened, and
 /// the error says what to do. When the journal is opened, the structure of the database is checked (`PRAGMA
@@ -237,10 +235,9 @@ impl OpenJournal for Sqlite {
     /// If the system cannot start a thread, or if the write-ahead log was removed since the journal was opened.
     fn open(self, answers: Answers) -> OpenSqlite {
         let wal = self.files.open_wal().expect("the write-ahead log is there while the journal is open");
-        let refused = Arc::<RefusedChats>::default();
         let shared = Arc::new(Shared {
             health: Health::new(answers.clone()),
-            pending_acks: PendingAcks::new(answers.clone(), Arc::clone(&refused)),
+            pending_acks: PendingAcks::new(answers.clone()),
             answers,
             work: Work::new(self.options.queue_bytes),
             questions: Questions::default(),
@@ -248,7 +245,6 @@ impl OpenJournal for Sqlite {
             readers: ConnectionPool::new(self.files.clone(), connect_reader),
             checkpoints: ConnectionPool::new(self.files.clone(), connect),
             writing: Mutex::default(),
-            refused,
             damaged: Mutex::default(),
             generation: AtomicI64::new(self.state.generation),
             files: self.files,
@@ -301,7 +297,7 @@ impl Journal for OpenSqlite {
                 Request::Append(append) => jobs.push(Job::Append(append)),
                 Request::Ask(ask) => {
                     if let Query::Chat { chat } = &ask.query
-                        && self.shared.refused.contains(chat)
+                        && self.shared.needs_the_writer(chat)
                     {
                         let chat = chat.clone();
                         jobs.push(Job::Chat(ask, chat));
@@ -311,11 +307,8 @@ impl Journal for OpenSqlite {
                 }
             }
         }
-        let begins = jobs.iter().any(Job::begins);
-        if !jobs.is_empty() && self.shared.work.push(jobs) && begins {
-            // On a machine with few cores, lets the writer commit the start of an answer before more of the answer is
-            // decoded.
-            thread::yield_now();
+        if !jobs.is_empty() {
+            self.shared.work.push(jobs);
         }
     }
 

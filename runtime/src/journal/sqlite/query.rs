@@ -7,7 +7,7 @@ use switchboard_core::{
     ids::{ChatId, ChatKey, Cursor, Epoch, Principal, RequestId, TurnId},
     journal::{
         ChatRecord, ChatsPage, CompactedDelta, Found, HistoryPage, LogEvent, OpenRequest, OpenTurn,
-        PageBuilder, PageStart, Query, RecordedAgent, TurnRecord,
+        PageBuilder, PageStart, Query, RecordedAgent, TurnRecord, Version,
     },
     wire::ChatSummary,
 };
@@ -77,6 +77,8 @@ fn chat_record(db: &Connection, generation: i64, chat: &ChatKey) -> rusqlite::Re
             let tasks: Option<String> = row.get(14)?;
             let record = ChatRecord {
                 chat: chat.chat.clone(),
+                version: Version(unsigned(row, 15)?),
+                updated_at_ms: unsigned(row, 16)?,
                 head: Cursor { epoch: id(row, 2, Epoch::parse)?, seq: unsigned(row, 4)? },
                 title: row.get(5)?,
                 goal_state: goal.map(|goal| json(6, &goal)).transpose()?.unwrap_or_default(),

@@ -29,18 +29,18 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Question {
     pub(super) ask: Ask,
-    /// Whether the writer is done with this chat, so that the answer allows appends to the chat again.
-    pub(super) reopens: bool,
+    /// Whether the writer has handled the chat, which has a present epoch now.
+    pub(super) renewed: bool,
 }
 
 impl Questions {
     /// Queues a question; gives it back if too many are waiting.
-    pub(super) fn push(&self, ask: Ask, reopens: bool) -> Result<(), Ask> {
+    pub(super) fn push(&self, ask: Ask, renewed: bool) -> Result<(), Ask> {
         let mut state = locked(&self.state);
         if state.waiting.len() >= QUESTIONS {
             return Err(ask);
         }
-        state.waiting.push_back(Question { ask, reopens });
+        state.waiting.push_back(Question { ask, renewed });
         drop(state);
         self.ready.notify_one();
         Ok(())

@@ -19,7 +19,7 @@ pub(super) fn run(shared: &Shared) {
     }
 }
 
-fn answer(shared: &Shared, Question { ask, reopens }: Question) {
+fn answer(shared: &Shared, Question { ask, renewed }: Question) {
     let generation = shared.generation.load(Ordering::Acquire);
     let read = || {
         shared.disk.before_read(ask.query.chat())?;
@@ -31,14 +31,9 @@ fn answer(shared: &Shared, Question { ask, reopens }: Question) {
     }
     match (answer, &ask.query) {
         (Ok(Read::Found(found)), _) => {
-            if let Query::Chat { chat } = &ask.query
-                && reopens
-            {
-                shared.refused.remove(chat);
-            }
             shared.answers.send(JournalAnswer::Found(ask.id, found));
         }
-        (Ok(Read::Stale), Query::Chat { chat }) if !reopens => {
+        (Ok(Read::Stale), Query::Chat { chat }) if !renewed => {
             let chat = chat.clone();
             shared.work.push([Job::Chat(ask, chat)]);
         }

@@ -17,6 +17,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { name: "0008_lighter_messages", sql: include_str!("../migrations/0008_lighter_messages.sql") },
     Migration { name: "0009_whole_requests", sql: include_str!("../migrations/0009_whole_requests.sql") },
     Migration { name: "0010_agent_turns", sql: include_str!("../migrations/0010_agent_turns.sql") },
+    Migration { name: "0011_versions", sql: include_str!("../migrations/0011_versions.sql") },
 ];
 
 /// One step from a version of the schema to the next.
@@ -77,6 +78,7 @@ pub(super) mod tests {
         ("0008_lighter_messages", "d268a8d1587b229917dafcc90d5b3fb990b33d6f5867725d3c0f3b0715d93db6"),
         ("0009_whole_requests", "7ca7fc9e5dca95a3a28fdf939d371bccab39c5bb5efa63ae2967f6c1e666c648"),
         ("0010_agent_turns", "8a9fe02402597a5a3efc767dcad7a270ce6b769849fcf180ff8c6317d446d255"),
+        ("0011_versions", "12e57058819e72030492bff0eda38435a82046190ddc0cfc283f7ca01c1ad0a3"),
     ];
 
     #[test]
@@ -129,6 +131,27 @@ pub(super) mod tests {
             assert_eq!(tables(&db), tables(&whole));
             assert_eq!(rows(&db), before, "from version {from}");
         }
+    }
+
+    #[test]
+    fn the_row_of_a_chat_that_lagged_behind_its_newest_event_is_brought_up_to_date() {
+        let mut db = Connection::open_in_memory().expect("memory");
+        migrate_to(&mut db, 0, 10).expect("it migrates");
+        db.execute_batch(
+            "INSERT INTO chats (id, principal, chat_id, epoch_no, head_seq, era, last_command, agent_run, \
+                 agent_position, created_at, updated_at) VALUES \
+                 (1, 'owner', 'lags', 2, 4, 0, 0, 7, 30, 5, 5), (2, 'owner', 'is current', 1, 1, 0, 0, 8, 90, 5, 5); \
+             INSERT INTO events (chat, epoch_no, seq, first_seq, sum, frame, agent_position) VALUES \
+                 (1, 1, 9, 1, 0, '{}', 99), (1, 2, 4, 1, 0, '{}', NULL), (1, 2, 5, 5, 0, '{}', NULL), \
+                 (1, 2, 6, 6, 0, '{}', 40), (2, 1, 1, 1, 0, '{}', 80);",
+        )
+        .expect("rows");
+        migrate(&mut db, 10).expect("it migrates");
+        let mut find =
+            db.prepare("SELECT head_seq, agent_position, version FROM chats ORDER BY id").expect("SQL");
+        let rows = find.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).expect("rows");
+        let rows: Vec<(i64, i64, i64)> = rows.map(|row| row.expect("a row")).collect();
+        assert_eq!(rows, [(6, 40, 1), (1, 90, 1)]);
     }
 
     /// A chat with an event and a turn of each outcome, as every version can have them.

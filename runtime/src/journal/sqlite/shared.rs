@@ -10,8 +10,8 @@ use rustc_hash::FxHashSet;
 use switchboard_core::ids::ChatKey;
 
 use super::{
-    acks::PendingAcks, disk::Disk, files::Files, health::Health, log::Log, options::SqliteOptions,
-    pool::ConnectionPool, questions::Questions, refused::RefusedChats, work::Work,
+    acks::PendingAcks, disk::Disk, files::Files, health::Health, log::Log, mutex::locked,
+    options::SqliteOptions, pool::ConnectionPool, questions::Questions, work::Work,
 };
 use crate::journal::Answers;
 
@@ -31,7 +31,6 @@ pub(super) struct Shared {
     pub(super) checkpoints: ConnectionPool,
     /// Locked during a transaction, and while the log is reset or truncated.
     pub(super) writing: Mutex<()>,
-    pub(super) refused: Arc<RefusedChats>,
     /// Chats that cannot be appended to because their part of the database is damaged.
     pub(super) damaged: Mutex<FxHashSet<ChatKey>>,
     /// The journal's generation: chats of an earlier generation get a new epoch when they are next opened.
@@ -39,6 +38,12 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// Whether the writer must handle a chat before its state can be read: the state of the disk is unknown, or an
+    /// append of the chat has found it damaged.
+    pub(super) fn needs_the_writer(&self, chat: &ChatKey) -> bool {
+        self.pending_acks.has_failed() || locked(&self.damaged).contains(chat)
+    }
+
     /// Fails if nothing can be read from the disk.
     pub(super) fn read_disk(&self) -> io::Result<()> {
         self.disk.probe(&self.files)

@@ -2,31 +2,21 @@
 
 /// Statements that write, in the order of their use.
 pub(super) mod write {
-    /// Includes the newest event: if it is after the `head_seq` of the chat's row, it has the agent's position.
-    pub(crate) const FIND_CHAT: &str = "SELECT c.id, c.epoch_no, max(c.head_seq, coalesce(n.seq, 0)), c.era, \
-         c.updated_at, c.agent_run, CASE WHEN n.seq > c.head_seq THEN n.agent_position END FROM chats c \
-         LEFT JOIN events n ON n.chat = c.id AND n.epoch_no = c.epoch_no AND n.seq = \
-         (SELECT max(seq) FROM events WHERE chat = c.id AND epoch_no = c.epoch_no) \
-         WHERE c.principal = ?1 AND c.chat_id = ?2";
+    pub(crate) const FIND_CHAT: &str = "SELECT id, epoch_no, head_seq, version, era, updated_at FROM chats \
+         WHERE principal = ?1 AND chat_id = ?2";
     pub(crate) const ADD_CHAT: &str = "INSERT INTO chats (principal, chat_id, epoch_no, head_seq, era, \
-         last_command, created_at, updated_at) VALUES (?1, ?2, 1, 0, ?3, 0, ?4, 0)";
+         last_command, created_at, updated_at, version) VALUES (?1, ?2, 1, 0, ?3, 0, ?4, 0, 0)";
     pub(crate) const ADD_EPOCH: &str =
         "INSERT INTO epochs (chat, no, epoch, began_at) VALUES (?1, ?2, ?3, ?4)";
     pub(crate) const RESET_EPOCH: &str =
         "UPDATE chats SET epoch_no = ?2, head_seq = 0, joined_to = 0, era = ?3 WHERE id = ?1";
-    /// Brings the chat's row up to date with the rows of deltas since the last update.
-    pub(crate) const UPDATE_ROW: &str = "UPDATE chats SET head_seq = ?2, agent_position = ?3 WHERE id = ?1";
-    /// Records work that begins or ends among deltas, and the head and position by then.
-    pub(crate) const MOVE_HEAD_AND_WORK: &str =
-        "UPDATE chats SET head_seq = ?2, agent_position = ?3, open_work = ?4 WHERE id = ?1";
-    pub(crate) const ADD_EVENT: &str = "INSERT INTO events (id, chat, epoch_no, seq, first_seq, sum, frame, \
-         agent_position) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
-    /// Also records an activity.
-    pub(crate) const MOVE_HEAD_AT: &str = "UPDATE chats SET head_seq = ?2, updated_at = ?3, \
-         last_command = max(last_command, ?4) WHERE id = ?1";
+    pub(crate) const ADD_EVENT: &str = "INSERT INTO events (id, chat, epoch_no, seq, first_seq, sum, frame) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    /// Records that an append is committed.
+    pub(crate) const MOVE_CHAT: &str = "UPDATE chats SET version = ?2, head_seq = ?3, updated_at = ?4, \
+         last_command = max(last_command, ?5) WHERE id = ?1";
     /// For an activity in another second than the last one: only then does the index change.
     pub(crate) const MOVE_SECOND: &str = "UPDATE chats SET active_s = ?2 WHERE id = ?1";
-    pub(crate) const MOVE_HEAD: &str = "UPDATE chats SET head_seq = ?2 WHERE id = ?1";
     pub(crate) const ADD_TURN: &str = "INSERT INTO turns (chat, turn_id, hash, epoch_no, seq, starts_turn, \
          accepted_at, text, started_at, prompt) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
     pub(crate) const START_TURN: &str =
@@ -38,6 +28,10 @@ pub(super) mod write {
          AND (started_at IS NOT NULL OR ?5) AND text = ?4";
     pub(crate) const CANCEL_TURN: &str = "UPDATE turns SET cancel_requested = 1, cancel_reason = ?3 \
          WHERE chat = ?1 AND turn_id = ?2 AND outcome IS NULL";
+    pub(crate) const TURN_EXISTS: &str =
+        "SELECT EXISTS (SELECT 1 FROM turns WHERE chat = ?1 AND turn_id = ?2)";
+    pub(crate) const TURN_IS_OPEN: &str =
+        "SELECT EXISTS (SELECT 1 FROM turns WHERE chat = ?1 AND turn_id = ?2 AND outcome IS NULL)";
     pub(crate) const TURN_HAS_STARTED: &str =
         "SELECT started_at IS NOT NULL FROM turns WHERE chat = ?1 AND turn_id = ?2 AND outcome IS NULL";
     pub(crate) const END_TURN: &str = "UPDATE turns SET outcome = ?3, ended_at = ?4, text = NULL, prompt = NULL, \
@@ -61,8 +55,6 @@ pub(super) mod write {
     pub(crate) const DROP_REQUEST: &str = "DELETE FROM requests WHERE chat = ?1 AND request_id = ?2";
     pub(crate) const ADD_COMMAND: &str =
         "INSERT OR REPLACE INTO commands (chat, id, kind, about, body) VALUES (?1, ?2, ?3, ?4, ?5)";
-    pub(crate) const RAISE_COMMAND: &str =
-        "UPDATE chats SET last_command = max(last_command, ?2) WHERE id = ?1";
     pub(crate) const START_AGENT: &str = "UPDATE chats SET agent_run = ?2, agent_position = 0 WHERE id = ?1";
     pub(crate) const END_AGENT: &str =
         "UPDATE chats SET agent_run = NULL, agent_position = NULL WHERE id = ?1 AND agent_run = ?2";
@@ -85,16 +77,15 @@ pub(super) mod write {
         ADD_CHAT,
         ADD_EPOCH,
         RESET_EPOCH,
-        UPDATE_ROW,
-        MOVE_HEAD_AND_WORK,
         ADD_EVENT,
-        MOVE_HEAD_AT,
+        MOVE_CHAT,
         MOVE_SECOND,
-        MOVE_HEAD,
         ADD_TURN,
         START_TURN,
         PROMPT_TURN,
         CANCEL_TURN,
+        TURN_EXISTS,
+        TURN_IS_OPEN,
         TURN_HAS_STARTED,
         END_TURN,
         DROP_TURN_COMMANDS,
@@ -106,7 +97,7 @@ pub(super) mod write {
         ADD_REQUEST,
         DROP_REQUEST,
         ADD_COMMAND,
-        RAISE_COMMAND,
+        RAISE_REQUEST,
         START_AGENT,
         END_AGENT,
         MOVE_AGENT,
@@ -153,8 +144,7 @@ pub(super) mod compact {
     pub(crate) const LAST_CHAT: &str = "SELECT max(id) FROM chats";
     pub(crate) const UNCOMPACTED_CHATS: &str =
         "SELECT id FROM chats WHERE id > ?1 AND id <= ?2 AND joined_to < head_seq";
-    pub(crate) const POSITION: &str = "SELECT c.epoch_no, coalesce((SELECT max(seq) FROM events \
-         WHERE chat = c.id AND epoch_no = c.epoch_no), 0), c.joined_to FROM chats c WHERE c.id = ?1";
+    pub(crate) const POSITION: &str = "SELECT epoch_no, head_seq, joined_to FROM chats WHERE id = ?1";
     /// Frames of ?5 bytes or more are not read: SQLite gets the length of a text from the header of its row.
     pub(crate) const ROWS: &str = "SELECT first_seq, seq, octet_length(frame) >= ?5, sum, \
          CASE WHEN octet_length(frame) < ?5 THEN frame END, \
@@ -178,14 +168,10 @@ pub(super) mod read {
     pub(crate) const EPOCH: &str = "SELECT c.id, c.era, e.epoch, c.epoch_no FROM chats c \
          JOIN epochs e ON e.chat = c.id AND e.no = c.epoch_no WHERE c.principal = ?1 AND c.chat_id = ?2";
     /// Its first columns are those of [`EPOCH`].
-    pub(crate) const CHAT: &str = "SELECT c.id, c.era, e.epoch, c.epoch_no, max(c.head_seq, coalesce(n.seq, 0)), \
-         c.title, c.goal, c.session, c.last_command, c.agent_run, \
-         coalesce(CASE WHEN n.seq > c.head_seq THEN n.agent_position END, c.agent_position), c.open_work, \
-         c.last_request, c.agent_turn, c.tasks FROM chats c \
-         JOIN epochs e ON e.chat = c.id AND e.no = c.epoch_no \
-         LEFT JOIN events n ON n.chat = c.id AND n.epoch_no = c.epoch_no AND n.seq = \
-         (SELECT max(seq) FROM events WHERE chat = c.id AND epoch_no = c.epoch_no) \
-         WHERE c.principal = ?1 AND c.chat_id = ?2";
+    pub(crate) const CHAT: &str = "SELECT c.id, c.era, e.epoch, c.epoch_no, c.head_seq, c.title, c.goal, c.session, \
+         c.last_command, c.agent_run, c.agent_position, c.open_work, c.last_request, c.agent_turn, c.tasks, \
+         c.version, c.updated_at FROM chats c \
+         JOIN epochs e ON e.chat = c.id AND e.no = c.epoch_no WHERE c.principal = ?1 AND c.chat_id = ?2";
     pub(crate) const CHECKPOINT: &str = "SELECT state FROM checkpoints WHERE chat = ?1";
     pub(crate) const OPEN_TURNS: &str = "SELECT t.turn_id, t.text, t.hash, t.epoch_no, t.seq, t.accepted_at, \
          t.started_at, t.cancel_requested, e.sum, e.frame, t.prompt, t.cancel_reason \
@@ -210,8 +196,8 @@ pub(super) mod read {
     pub(crate) const EPOCH_NAME: &str = "SELECT epoch FROM epochs WHERE chat = ?1 AND no = ?2";
     pub(crate) const BEFORE: &str = "SELECT epoch_no, seq, sum, frame FROM events \
          WHERE chat = ?1 AND (epoch_no, seq) <= (?2, ?3) ORDER BY epoch_no DESC, seq DESC";
-    pub(crate) const CHATS: &str = "SELECT c.chat_id, c.title, c.updated_at, e.epoch, \
-         max(c.head_seq, coalesce((SELECT max(seq) FROM events WHERE chat = c.id AND epoch_no = c.epoch_no), 0)), c.agent_turn IS NOT NULL OR EXISTS \
+    pub(crate) const CHATS: &str = "SELECT c.chat_id, c.title, c.updated_at, e.epoch, c.head_seq, \
+         c.agent_turn IS NOT NULL OR EXISTS \
          (SELECT 1 FROM turns t INDEXED BY open_turns \
          WHERE t.chat = c.id AND t.outcome IS NULL AND t.started_at IS NOT NULL), \
          EXISTS (SELECT 1 FROM requests r WHERE r.chat = c.id) \

@@ -21,11 +21,9 @@ use std::{
 use rusqlite::Connection;
 use switchboard_core::{
     Limits, Peer,
-    agent::{AgentExit, AgentInstanceId},
-    ids::{ChatKey, Epoch, Principal},
-    journal::{
-        Append, AppendId, Change, Durability, Found, JournalAnswer, OpenStream, OpenWork, PageStart, Query,
-    },
+    agent::AgentExit,
+    ids::{ChatKey, Principal},
+    journal::{AppendId, Change, Conflict, Durability, Found, JournalAnswer, PageStart, Query, Version},
     wire::{Frame, Outcome},
 };
 
@@ -172,7 +170,7 @@ fn after_a_failed_sync_the_truth_is_read_and_service_returns() {
     assert_eq!(disk.failing.load(Ordering::Acquire), 0, "the disk is well again");
     desk.until_well();
     assert_eq!((truth.head.seq, truth.turns.len()), (2, 0), "it had been written");
-    a.resume(&truth.head);
+    a.resume(&truth);
     assert!(desk.append(a.message("t2", "again").append(4, Durability::Synced, 4)));
     assert!(desk.append(b.message("t", "hello").append(5, Durability::Synced, 5)));
     drop(desk);
@@ -348,77 +346,6 @@ fn an_answer_costs_the_same_in_a_long_history() {
 }
 
 #[test]
-fn deltas_leave_their_chats_row_alone_and_it_follows_with_what_is_more() {
-    let mut db = Connection::open_in_memory().expect("memory");
-    schema::migrate(&mut db, 0).expect("a schema");
-    let (mut known, mut state) = (ChatRows::default(), JournalState { commits: 0, generation: 0 });
-    let mut scribe = Scribe::new("owner", "chat");
-    let instance = AgentInstanceId(7);
-    let at = |position| Change::AgentPosition { instance, position, checkpoint: None };
-    let key = scribe.key.clone();
-    let mut keep = |db: &Connection, append: Append, forget: bool| {
-        if forget {
-            known.forget();
-        }
-        apply::append(db, &mut known, &mut state, &append).expect("it is kept");
-    };
-    let row = |db: &Connection| -> (i64, i64) {
-        db.query_row("SELECT head_seq, agent_position FROM chats", [], |row| Ok((row.get(0)?, row.get(1)?)))
-            .expect("a chat")
-    };
-    let told = |db: &mut Connection, generation| match query::read(
-        db,
-        generation,
-        &Query::Chat { chat: key.clone() },
-    ) {
-        Ok(query::Read::Found(Found::Chat(Some(chat)))) => {
-            (chat.head.seq, chat.agent.map(|agent| agent.position))
-        }
-        other => panic!("{other:?}"),
-    };
-
-    scribe.message("t", "hello").start("t").change(Change::AgentStarted { instance });
-    keep(&db, scribe.append(1, Durability::Synced, 1), false);
-    assert_eq!((row(&db), told(&mut db, 0)), ((2, 0), (2, Some(0))));
-    for (n, forget) in [(1, false), (2, true), (3, false)] {
-        scribe.delta("t", "s", "a").delta("t", "s", "b").change(at(n * 10));
-        keep(&db, scribe.append(1 + n, Durability::Written, 1), forget);
-        assert_eq!((row(&db), told(&mut db, 0)), ((2, 0), (2 + 2 * n, Some(n * 10))));
-    }
-    // The position of another agent instance does not change the chat's.
-    let other = Change::AgentPosition { instance: AgentInstanceId(8), position: 99, checkpoint: None };
-    scribe.delta("t", "s", "c").change(other);
-    keep(&db, scribe.append(5, Durability::Written, 1), false);
-    assert_eq!((row(&db), told(&mut db, 0)), ((9, 30), (9, Some(30))));
-    // An append without events.
-    scribe.delta("t", "s", "d").change(at(40));
-    keep(&db, scribe.append(6, Durability::Written, 1), false);
-    keep(&db, scribe.change(at(50)).append(7, Durability::Written, 1), true);
-    assert_eq!((row(&db), told(&mut db, 0)), ((10, 50), (10, Some(50))));
-    // Work that begins among deltas is in the chat's row, together with the agent's position by then.
-    scribe.delta("t", "s", "e").change(at(52));
-    keep(&db, scribe.append(8, Durability::Written, 1), false);
-    let stream = OpenStream { stream_id: "s".into(), parent_call_id: None };
-    let work = OpenWork { answers: vec![stream], ..OpenWork::default() };
-    scribe.delta("t", "s", "f").change(Change::OpenWork { work }).change(at(55));
-    keep(&db, scribe.append(9, Durability::Written, 1), false);
-    assert_eq!((row(&db), told(&mut db, 0)), ((12, 55), (12, Some(55))));
-    keep(
-        &db,
-        scribe.change(Change::Title { title: "a title".into() }).append(10, Durability::Synced, 1),
-        false,
-    );
-    assert_eq!(row(&db), (12, 55), "what was further behind does not come back");
-    // An epoch ends.
-    scribe.delta("t", "s", "g").change(at(60));
-    keep(&db, scribe.append(11, Durability::Written, 1), false);
-    assert_eq!(row(&db), (12, 55));
-    let epoch = Epoch::parse("next").expect("an epoch");
-    assert!(apply::reset_epoch(&db, &mut ChatRows::default(), 1, &key, &epoch, 2).expect("it is renewed"));
-    assert_eq!((row(&db), told(&mut db, 1)), ((0, 60), (0, Some(60))));
-}
-
-#[test]
 fn a_page_of_chats_costs_the_same_among_many() {
     let (mut few, mut many) = (filled(10, 1), filled(2_000, 1));
     let query = Query::Chats { principal: Principal::owner(), before: None, limit: 5 };
@@ -431,7 +358,7 @@ fn a_deleted_chat_leaves_no_row_anywhere() {
     let db = filled(3, 3);
     let (mut known, mut state) = (ChatRows::default(), JournalState { commits: 1_000, generation: 0 });
     let mut scribe = Scribe::new("owner", "chat1");
-    scribe.exists = true;
+    scribe.version = Version(3);
     let append = scribe.change(Change::Deleted).append(1, Durability::Synced, 1);
     let id: i64 =
         db.query_row("SELECT id FROM chats WHERE chat_id = 'chat1'", [], |row| row.get(0)).expect("a chat");
@@ -452,7 +379,10 @@ fn a_deleted_chat_leaves_no_row_anywhere() {
     assert_eq!(count("SELECT count(DISTINCT chat) FROM events"), 2, "no other chat is touched");
     let again = Scribe::new("owner", "chat1").append(2, Durability::Synced, 2);
     let refused = apply::append(&db, &mut known, &mut state, &again);
-    assert!(matches!(refused, Err(NotApplied::Contradiction(_))), "its id is not used again: {refused:?}");
+    assert!(
+        matches!(refused, Err(NotApplied::Conflict(Conflict::Deleted))),
+        "its id is not used again: {refused:?}"
+    );
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub(super) enum Job {
     /// An append that did not fit into the queue. It is refused when its turn comes.
     Overflow(AppendId, ChatKey),
     /// [`Query::Chat`](switchboard_core::journal::Query::Chat) about a chat that the writer must handle first: the
-    /// chat needs a new epoch, or one of its appends was refused.
+    /// chat needs a new epoch, or the state of the disk is unknown until the database is reopened.
     Chat(Ask, ChatKey),
 }
 
@@ -48,14 +48,6 @@ impl Job {
         }
     }
 
-    /// Whether the append starts an answer or the use of a tool, or ends one of several, and need not wait for a
-    /// sync.
-    pub(super) fn begins(&self) -> bool {
-        let Self::Append(append) = self else { return false };
-        let opens = |change: &Change| matches!(change, Change::OpenWork { work } if !work.is_empty());
-        append.durability == Durability::Written && append.changes.iter().any(opens)
-    }
-
     /// Whether the job deletes its chat.
     pub(super) fn deletes(&self) -> bool {
         matches!(self, Self::Append(append) if append.changes.contains(&Change::Deleted))
@@ -73,8 +65,6 @@ pub(super) struct Work {
 struct State {
     jobs: VecDeque<(Job, usize)>,
     bytes: usize,
-    /// Whether the writer is waiting for jobs.
-    idle: bool,
     nudged: bool,
     stopping: bool,
 }
@@ -84,8 +74,8 @@ impl Work {
         Self { state: Mutex::default(), ready: Condvar::new(), most_bytes }
     }
 
-    /// Queues jobs. Returns whether the writer was waiting for jobs.
-    pub(super) fn push(&self, jobs: impl IntoIterator<Item = Job>) -> bool {
+    /// Queues jobs.
+    pub(super) fn push(&self, jobs: impl IntoIterator<Item = Job>) {
         let mut state = locked(&self.state);
         for job in jobs {
             let bytes = size(&job);
@@ -100,10 +90,8 @@ impl Work {
                 }
             }
         }
-        let idle = std::mem::take(&mut state.idle);
         drop(state);
         self.ready.notify_one();
-        idle
     }
 
     /// Waits for jobs, at most until `due`, and takes as many as fit into one transaction; none after a nudge.
@@ -117,7 +105,6 @@ impl Work {
             if state.stopping {
                 return None;
             }
-            state.idle = true;
             let Some(due) = due else {
                 state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
@@ -128,7 +115,6 @@ impl Work {
             }
             state = self.ready.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        state.idle = false;
         let mut taken = 0;
         while taken < TRANSACTION_BYTES
             && let Some((job, bytes)) = state.jobs.pop_front()
@@ -179,57 +165,5 @@ fn weight(change: &Change) -> usize {
         | Change::Title { .. }
         | Change::Goal { .. }
         | Change::Deleted => 0,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use switchboard_core::{
-        agent::AgentInstanceId,
-        ids::{ChatId, Principal},
-        journal::{OpenTool, OpenWork},
-    };
-
-    use super::*;
-
-    fn job(durability: Durability, changes: Vec<Change>) -> Job {
-        let chat = ChatKey { principal: Principal::owner(), chat: ChatId::parse("c").expect("an id") };
-        let (id, create, events, at_ms) = (AppendId(1), None, Vec::new(), 1);
-        Job::Append(Append { id, chat, durability, create, events, changes, at_ms })
-    }
-
-    #[test]
-    fn what_begins_is_known() {
-        let tool = OpenTool { call_id: "t".into(), name: "Bash".into(), parent_call_id: None };
-        let some = OpenWork { tools: vec![tool], ..OpenWork::default() };
-        let moved = Change::AgentPosition { instance: AgentInstanceId(1), position: 1, checkpoint: None };
-        let opens = |work| vec![Change::OpenWork { work }, moved.clone()];
-        assert!(job(Durability::Written, opens(some.clone())).begins());
-        assert!(!job(Durability::Written, opens(OpenWork::default())).begins(), "it ends");
-        assert!(!job(Durability::Synced, opens(some)).begins(), "it waits for the disk all the same");
-        assert!(!job(Durability::Written, vec![moved.clone()]).begins());
-    }
-
-    #[test]
-    fn whoever_gives_work_learns_whether_it_was_waited_for() {
-        let work = Work::new(1024);
-        let push = || work.push([job(Durability::Written, Vec::new())]);
-        assert!(!push(), "nobody has asked yet");
-        let mut jobs = Vec::new();
-        work.take(&mut jobs, None).expect("there is something");
-        assert!(!push(), "what was taken is being done");
-        std::thread::scope(|scope| {
-            let writer = scope.spawn(|| {
-                let mut jobs = Vec::new();
-                while work.take(&mut jobs, None).is_some() {}
-                jobs.len()
-            });
-            while !locked(&work.state).idle {
-                std::thread::yield_now();
-            }
-            assert!(push());
-            work.stop();
-            assert_eq!(writer.join().expect("it ends"), 2);
-        });
     }
 }

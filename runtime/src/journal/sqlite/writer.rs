@@ -14,7 +14,7 @@ use switchboard_core::{
 };
 
 use super::{
-    acks::PendingAck,
+    acks::{Outcome, PendingAck},
     apply::{self, ChatRows, NotApplied},
     checkpoint,
     compact::{self, Compaction},
@@ -51,7 +51,7 @@ pub(super) struct Writer {
 
 /// Why a transaction was rolled back.
 enum Failure {
-    /// One of its appends contradicts the journal: each append is tried on its own.
+    /// SQLite refuses the rows of one of its appends: each append is tried on its own.
     OfOne,
     /// The database failed.
     OfAll(rusqlite::Error),
@@ -148,52 +148,50 @@ impl Writer {
             return;
         }
         self.compaction.worked(Instant::now());
-        let mut committed = vec![false; jobs.len()];
-        match self.transaction(jobs, &mut committed) {
+        let mut outcomes = vec![Outcome::Refused; jobs.len()];
+        match self.transaction(jobs, &mut outcomes) {
             Ok(()) => {}
             Err(Failure::OfOne | Failure::Unusable(_)) => {
-                for (job, committed) in jobs.iter().zip(&mut committed) {
-                    match self.transaction(std::slice::from_ref(job), std::slice::from_mut(committed)) {
+                for (job, outcome) in jobs.iter().zip(&mut outcomes) {
+                    match self.transaction(std::slice::from_ref(job), std::slice::from_mut(outcome)) {
                         Ok(()) | Err(Failure::OfOne) => {}
                         Err(Failure::OfAll(error)) => self.failed(&error),
                         Err(Failure::Unusable(error)) => self.unusable(job.chat(), &error),
                     }
-                    self.refuse_later(std::slice::from_ref(job), std::slice::from_ref(committed));
                 }
             }
             Err(Failure::OfAll(error)) => {
-                committed.fill(false);
                 self.failed(&error);
                 // Questions may still be answered.
-                for (job, committed) in
-                    jobs.iter().zip(&mut committed).filter(|(job, _)| matches!(job, Job::Chat(..)))
+                for (job, outcome) in
+                    jobs.iter().zip(&mut outcomes).filter(|(job, _)| matches!(job, Job::Chat(..)))
                 {
-                    let _ = self.transaction(std::slice::from_ref(job), std::slice::from_mut(committed));
+                    let _ = self.transaction(std::slice::from_ref(job), std::slice::from_mut(outcome));
                 }
             }
         }
-        self.refuse_later(jobs, &committed);
         self.shared.log.grown();
-        if jobs.iter().zip(&committed).any(|(job, committed)| *committed && job.deletes()) {
+        let committed = |outcome: &Outcome| *outcome == Outcome::Committed;
+        if jobs.iter().zip(&outcomes).any(|(job, outcome)| committed(outcome) && job.deletes()) {
             self.shared.log.purge();
             self.erasure.wake();
         }
         let strict = self.shared.options.strict;
-        let acks = jobs.iter().zip(&committed).filter_map(|(job, committed)| {
+        let acks = jobs.iter().zip(&outcomes).filter_map(|(job, outcome)| {
             let (id, chat, durability) = job.append()?;
             let synced = strict || durability == Durability::Synced;
-            Some(PendingAck { id, chat: chat.clone(), committed: *committed, synced })
+            Some(PendingAck { id, chat: chat.clone(), outcome: *outcome, synced })
         });
         self.shared.pending_acks.add(acks);
-        for (job, committed) in jobs.drain(..).zip(committed) {
+        for (job, outcome) in jobs.drain(..).zip(outcomes) {
             if let Job::Chat(ask, _) = job {
-                self.pass_on(ask, committed);
+                self.pass_on(ask, committed(&outcome));
             }
         }
     }
 
-    /// Applies jobs in one transaction, and notes which of them were committed.
-    fn transaction(&mut self, jobs: &[Job], committed: &mut [bool]) -> Result<(), Failure> {
+    /// Applies jobs in one transaction, and notes what becomes of each.
+    fn transaction(&mut self, jobs: &[Job], outcomes: &mut [Outcome]) -> Result<(), Failure> {
         let Some(db) = &self.db else { return Ok(()) };
         if self.shared.pending_acks.has_failed() {
             return Ok(());
@@ -201,7 +199,7 @@ impl Writer {
         let _writing = locked(&self.shared.writing);
         let mut state = self.state;
         let mut ended = Vec::new();
-        match transact(&self.shared, db, &mut self.chat_rows, &mut state, jobs, committed, &mut ended) {
+        match transact(&self.shared, db, &mut self.chat_rows, &mut state, jobs, outcomes, &mut ended) {
             Ok(false) => {}
             Ok(true) => {
                 self.state = state;
@@ -212,7 +210,7 @@ impl Writer {
                 }
             }
             Err(failure) => {
-                committed.fill(false);
+                outcomes.fill(Outcome::Refused);
                 self.chat_rows.forget();
                 if !db.is_autocommit()
                     && let Err(error) = db.execute_batch("ROLLBACK")
@@ -223,12 +221,6 @@ impl Writer {
             }
         }
         Ok(())
-    }
-
-    /// Refuses later appends of a chat after a refused one, until the hub has read the chat's state.
-    fn refuse_later(&self, jobs: &[Job], committed: &[bool]) {
-        let refused = jobs.iter().zip(committed).filter(|(_, committed)| !**committed);
-        self.shared.refused.add(refused.filter_map(|(job, _)| Some(job.append()?.1.clone())));
     }
 
     fn failed(&mut self, error: &rusqlite::Error) {
@@ -371,18 +363,17 @@ fn transact(
     chat_rows: &mut ChatRows,
     state: &mut JournalState,
     jobs: &[Job],
-    committed: &mut [bool],
+    outcomes: &mut [Outcome],
     ended: &mut Vec<i64>,
 ) -> Result<bool, Failure> {
     let sql = |error| Failure::OfAll(error);
     db.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([])).map_err(sql)?;
     let (mut any, mut deleted) = (false, false);
     let before = state.commits;
-    for (job, committed) in jobs.iter().zip(committed.iter_mut()) {
+    for (job, outcome) in jobs.iter().zip(outcomes.iter_mut()) {
         shared.disk.before_append(job.chat()).map_err(Failure::Unusable)?;
         let done = match job {
             Job::Overflow(..) => continue,
-            Job::Append(append) if shared.refused.contains(&append.chat) => continue,
             Job::Append(append) => apply::append(db, chat_rows, state, append).map(|chat| {
                 ended.extend(compact::ends_stream(append).then_some(chat));
                 deleted |= job.deletes();
@@ -391,12 +382,15 @@ fn transact(
             Job::Chat(_, chat) => reset_epoch(db, chat_rows, state.generation, chat),
         };
         match done {
-            Ok(changed) => (*committed, any) = (true, any || changed),
+            Ok(changed) => (*outcome, any) = (Outcome::Committed, any || changed),
+            // Nothing of it was written.
+            Err(NotApplied::Stale) => {}
+            Err(NotApplied::Conflict(conflict)) => *outcome = Outcome::Conflict(conflict),
             Err(NotApplied::Sql(error)) if is_unusable(&error) => return Err(Failure::Unusable(error)),
             Err(NotApplied::Sql(error)) if !is_of_one(&error) => return Err(Failure::OfAll(error)),
-            Err(refused) => {
+            Err(NotApplied::Sql(error)) => {
                 if jobs.len() == 1 {
-                    tracing::error!(chat = job.chat().chat.as_str(), "an append is refused: {refused}");
+                    tracing::error!(chat = job.chat().chat.as_str(), %error, "an append is refused");
                 }
                 return Err(Failure::OfOne);
             }
@@ -419,8 +413,9 @@ fn reset_epoch(
     generation: i64,
     chat: &ChatKey,
 ) -> Result<bool, NotApplied> {
-    let epoch = meta::new_epoch().map_err(|_| NotApplied::Contradiction("there is no entropy"))?;
-    apply::reset_epoch(db, chat_rows, generation, chat, &epoch, meta::unix_ms())
+    // Without entropy for an epoch's name, the question fails.
+    let Ok(epoch) = meta::new_epoch() else { return Err(NotApplied::Stale) };
+    Ok(apply::reset_epoch(db, chat_rows, generation, chat, &epoch, meta::unix_ms())?)
 }
 
 fn is_of_one(error: &rusqlite::Error) -> bool {
@@ -438,7 +433,7 @@ fn is_of_one(error: &rusqlite::Error) -> bool {
 mod tests {
     use switchboard_core::{
         ids::{ChatId, Principal},
-        journal::{Append, AppendId},
+        journal::{Append, AppendId, Version},
     };
 
     use super::*;
@@ -454,6 +449,7 @@ mod tests {
             Job::Append(Append {
                 id: AppendId(id),
                 chat,
+                expect: Version(0),
                 durability,
                 create: None,
                 events,

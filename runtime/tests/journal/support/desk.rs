@@ -74,7 +74,10 @@ impl<J: Journal> Desk<J> {
         self.submit([Request::Append(append)]);
         let answer = self.answer();
         let kept = matches!(answer, JournalAnswer::Appended(_));
-        let (JournalAnswer::Appended(answered) | JournalAnswer::Refused(answered)) = answer else {
+        let (JournalAnswer::Appended(answered)
+        | JournalAnswer::Refused(answered)
+        | JournalAnswer::Conflict(answered, _)) = answer
+        else {
             panic!("{answer:?} for {id:?}")
         };
         assert_eq!(answered, id);
@@ -89,7 +92,8 @@ impl<J: Journal> Desk<J> {
         let (answered, found) = match self.answer() {
             JournalAnswer::Found(answered, found) => (answered, Some(found)),
             JournalAnswer::Failed(answered) | JournalAnswer::Damaged(answered) => (answered, None),
-            other @ (JournalAnswer::Appended(_) | JournalAnswer::Refused(_)) => {
+            other
+            @ (JournalAnswer::Appended(_) | JournalAnswer::Refused(_) | JournalAnswer::Conflict(..)) => {
                 panic!("{other:?} for {id:?}")
             }
         };

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use switchboard_core::{
     ids::{ChatId, ChatKey, Cursor, Epoch, Principal, TurnId},
-    journal::{Append, AppendId, Change, ChatRecord, Durability, Found, JournalAnswer, LogEvent},
+    journal::{Append, AppendId, Change, ChatRecord, Durability, Found, JournalAnswer, LogEvent, Version},
     wire::{ChatBody, EventPosition, Outcome, TurnOrigin, encode_chat},
 };
 
@@ -27,7 +27,7 @@ pub struct Scribe {
     pub key: ChatKey,
     pub epoch: Epoch,
     pub head: u64,
-    pub exists: bool,
+    pub version: Version,
     draft: Vec<LogEvent>,
     changes: Vec<Change>,
 }
@@ -40,15 +40,16 @@ impl Scribe {
             key: key(principal, chat),
             epoch,
             head: 0,
-            exists: false,
+            version: Version::default(),
             draft: Vec::new(),
             changes: Vec::new(),
         }
     }
 
     /// Goes on where a chat stands.
-    pub fn resume(&mut self, head: &Cursor) {
-        (self.epoch, self.head, self.exists) = (head.epoch.clone(), head.seq, true);
+    pub fn resume(&mut self, record: &ChatRecord) {
+        (self.epoch, self.head) = (record.head.epoch.clone(), record.head.seq);
+        self.version = record.version;
     }
 
     /// A place in its log.
@@ -132,13 +133,14 @@ impl Scribe {
 
     /// What was added, as one append.
     pub fn append(&mut self, id: u64, durability: Durability, at_ms: u64) -> Append {
-        let create = (!self.exists).then(|| self.epoch.clone());
-        self.exists = true;
+        let expect = self.version;
+        self.version = expect.next();
         Append {
             id: AppendId(id),
             chat: self.key.clone(),
+            expect,
             durability,
-            create,
+            create: (expect == Version::default()).then(|| self.epoch.clone()),
             events: std::mem::take(&mut self.draft),
             changes: std::mem::take(&mut self.changes),
             at_ms,
@@ -166,6 +168,7 @@ pub fn show(answer: &JournalAnswer) -> String {
         JournalAnswer::Found(..)
         | JournalAnswer::Appended(_)
         | JournalAnswer::Refused(_)
+        | JournalAnswer::Conflict(..)
         | JournalAnswer::Failed(_)
         | JournalAnswer::Damaged(_) => format!("{answer:?}"),
     }
@@ -174,7 +177,9 @@ pub fn show(answer: &JournalAnswer) -> String {
 fn show_chat(record: &ChatRecord) -> String {
     let ChatRecord {
         chat,
+        version,
         head,
+        updated_at_ms,
         title,
         goal_state,
         session,
@@ -190,7 +195,7 @@ fn show_chat(record: &ChatRecord) -> String {
         earlier,
     } = record;
     let mut text = format!(
-        "{chat:?} {head:?} {title:?} {goal_state:?} {session:?} {last_command} {last_request} {agent:?} {earlier:?} \
+        "{chat:?} {version:?} {updated_at_ms} {head:?} {title:?} {goal_state:?} {session:?} {last_command} {last_request} {agent:?} {earlier:?} \
          {open_work:?} {agent_turn:?} {tasks:?}"
     );
     for turn in turns {

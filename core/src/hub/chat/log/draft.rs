@@ -6,7 +6,7 @@ use crate::{
     agent::AgentCommand,
     hub::chat::requests::Requests,
     ids::{ConnId, TurnId},
-    journal::{AppendId, Change, Durability, LogEvent},
+    journal::{AppendId, Change, Durability, LogEvent, Version},
     wire::{ChatBody, ChatEvent, ControlEvent, Frame, MessageAccepted, TurnOrigin},
 };
 
@@ -63,7 +63,9 @@ pub(in crate::hub::chat) enum Effect {
 /// An append that the journal has not answered yet.
 #[derive(Debug)]
 pub(in crate::hub::chat) struct Pending {
-    pub(super) id: AppendId,
+    /// The append's id, and the chat's version with it. `None` before the append is given to the journal, as during
+    /// a recovery.
+    pub(super) given: Option<(AppendId, Version)>,
     pub(in crate::hub::chat) create: bool,
     pub(in crate::hub::chat) events: Vec<Staged>,
     pub(in crate::hub::chat) changes: Vec<Change>,

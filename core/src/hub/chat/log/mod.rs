@@ -23,7 +23,7 @@ use crate::{
         refusals::Refusal,
     },
     ids::{ChatId, ChatKey, Cursor, Epoch, TurnId},
-    journal::{Append, AppendId, Change, ChatRecord, Query, TurnRecord},
+    journal::{Append, AppendId, Change, ChatRecord, Query, TurnRecord, Version},
     wire::{ChatBody, DeltaBatch, EventPosition, encode_chat},
 };
 
@@ -35,6 +35,8 @@ pub(super) struct Log {
     epoch: Epoch,
     /// The last sequence number given to an event, which the journal may not have yet.
     staged: u64,
+    /// The chat's version once the journal has every append that was given to it.
+    version: Version,
     /// The last sequence number that the journal has and that was published to readers.
     head: u64,
     /// There are events under earlier epochs: the chat is not new, even if `head` is 0.
@@ -56,6 +58,7 @@ impl Log {
             reference,
             epoch,
             staged: 0,
+            version: Version::default(),
             head: 0,
             earlier_epochs: false,
             pending: VecDeque::new(),
@@ -72,6 +75,7 @@ impl Log {
         self.epoch = record.head.epoch.clone();
         self.head = record.head.seq;
         self.staged = record.head.seq;
+        self.version = record.version;
         self.earlier_epochs = record.earlier.is_some();
     }
 
@@ -135,7 +139,7 @@ impl Log {
     pub(super) fn stage(&mut self, cx: &mut Context, requests: &Requests, draft: Draft) {
         let Draft { create, events, changes, effects, origin, parent_call_id: _ } = draft;
         let events = self.number(events);
-        self.append(cx, requests, Pending { id: AppendId(0), create, events, changes, effects, origin });
+        self.append(cx, requests, Pending { given: None, create, events, changes, effects, origin });
     }
 
     /// Gives events their sequence numbers and encodes them.
@@ -179,11 +183,14 @@ impl Log {
     fn append(&mut self, cx: &mut Context, requests: &Requests, mut pending: Pending) {
         self.pending_bytes += pending.bytes();
         if self.recovery.is_none() {
-            pending.id = cx.next_append(self.reference);
+            let (id, expect) = (cx.next_append(self.reference), self.version);
+            self.version = expect.next();
+            pending.given = Some((id, self.version));
             let changes = pending.all_changes(requests);
             cx.output(Output::Append(Append {
-                id: pending.id,
+                id,
                 chat: self.key.clone(),
+                expect,
                 durability: pending.durability(&changes),
                 create: pending.create.then(|| self.epoch.clone()),
                 events: pending.events.iter().map(Staged::log_event).collect(),
@@ -194,10 +201,11 @@ impl Log {
         self.pending.push_back(pending);
     }
 
-    /// The journal has the oldest pending append, which is taken out.
+    /// The journal has the oldest pending append, which is taken out. `None` for any other append: the journal
+    /// answers out of order.
     pub(super) fn committed(&mut self, id: AppendId) -> Option<Pending> {
-        let pending = self.pending.pop_front()?;
-        assert_eq!(pending.id, id, "a chat's appends are answered in order");
+        let pending =
+            self.pending.pop_front_if(|pending| pending.given.is_some_and(|(given, _)| given == id))?;
         self.pending_bytes -= pending.bytes();
         Some(pending)
     }
@@ -275,10 +283,10 @@ impl Log {
         self.recovery.as_ref().map_or(Ok(()), |recovery| Err(recovery.refusal().clone()))
     }
 
-    /// The journal refused an append. It refuses the later appends of the chat too.
+    /// The journal refused an append, or answered an append during a recovery.
     pub(super) fn refused(&mut self, retry_at_ms: u64) {
         let outstanding = self.pending.len();
-        self.recovery.get_or_insert_with(|| Recovery::new(outstanding, retry_at_ms)).refused();
+        self.recovery.get_or_insert_with(|| Recovery::new(outstanding, retry_at_ms)).answered();
     }
 
     /// When to ask the journal for the chat's state.

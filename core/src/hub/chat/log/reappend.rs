@@ -11,9 +11,9 @@ use super::{
     draft::{Effect, Pending, Staged},
 };
 use crate::{
-    agent::{AgentInstanceId, CommandId},
+    agent::CommandId,
     hub::{chat::requests::Requests, context::Context, refusals::Refusal},
-    ids::{Epoch, TurnId},
+    ids::TurnId,
     journal::{Change, ChatRecord},
     wire::{ChatBody, ControlEvent},
 };
@@ -59,12 +59,10 @@ impl Log {
     /// The journal answered with the chat's state: the recovery ends. Takes out all pending appends.
     pub(in crate::hub::chat) fn resynced(&mut self, record: Option<&ChatRecord>) -> Resynced {
         self.recovery = None;
+        self.version = record.map(|record| record.version).unwrap_or_default();
         let mut committed = self.take_pending();
-        // The journal commits a chat's appends in order: if it has one, it has all earlier ones too.
-        let last = record.and_then(|record| {
-            committed.iter().rposition(|pending| is_committed(pending, record, &self.epoch))
-        });
-        let uncommitted = committed.split_off(last.map_or(0, |last| last + 1));
+        let has = |pending: &&Pending| pending.given.is_some_and(|(_, version)| version <= self.version);
+        let uncommitted = committed.split_off(committed.iter().take_while(has).count());
         Resynced { committed, uncommitted }
     }
 
@@ -131,8 +129,8 @@ impl Log {
     }
 }
 
-/// Gives commands new ids. Ids must grow in the order of the log, because [`is_committed`] compares them, and commands
-/// that were appended again before may have taken higher ids.
+/// Gives commands new ids. Ids must grow in the order of the log, in which an adopted agent gets its commands again,
+/// and commands that were appended again before may have taken higher ids.
 fn renumber_commands(pending: &mut Pending, mut next_command: impl FnMut() -> CommandId) {
     for change in &mut pending.changes {
         let Change::Command { command } = change else { continue };
@@ -146,41 +144,6 @@ fn renumber_commands(pending: &mut Pending, mut next_command: impl FnMut() -> Co
         }
         command.set_id(id);
     }
-}
-
-/// Whether the journal certainly has this append of an epoch. Some changes leave no trace in a chat's record; they may
-/// be appended twice.
-fn is_committed(pending: &Pending, record: &ChatRecord, epoch: &Epoch) -> bool {
-    if let Some(last) = pending.events.last() {
-        // A journal loses events at the end of an epoch only.
-        let mut places = [Some(&record.head), record.earlier.as_ref()].into_iter().flatten();
-        return places.any(|place| place.epoch == *epoch && last.seq <= place.seq);
-    }
-    let agent = |instance: AgentInstanceId| record.agent.as_ref().filter(|agent| agent.instance == instance);
-    pending.create
-        || pending.changes.iter().any(|change| match change {
-            Change::Command { command } => command.id().0 <= record.last_command,
-            Change::AgentPosition { instance, position, .. } => {
-                agent(*instance).is_some_and(|agent| agent.position >= *position)
-            }
-            Change::TurnAccepted { .. }
-            | Change::TurnStarted { .. }
-            | Change::CancelRequested { .. }
-            | Change::TurnEnded { .. }
-            | Change::RequestOpened { .. }
-            | Change::RequestClosed { .. }
-            // An instance that was sent no command is named again with the next turn.
-            | Change::AgentStarted { .. }
-            | Change::AgentEnded { .. }
-            | Change::AgentTurn { .. }
-            | Change::Tasks { .. }
-            | Change::OpenWork { .. }
-            | Change::Session { .. }
-            | Change::Title { .. }
-            | Change::Goal { .. }
-            // A deleted chat has no record.
-            | Change::Deleted => false,
-        })
 }
 
 fn turn_of(change: &Change) -> Option<&TurnId> {

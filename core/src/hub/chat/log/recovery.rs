@@ -20,8 +20,8 @@ impl Recovery {
         Self { outstanding, retry_at_ms, asked: false, refusal: unavailable() }
     }
 
-    /// The journal answered an append with a refusal.
-    pub(super) fn refused(&mut self) {
+    /// The journal answered an append.
+    pub(super) fn answered(&mut self) {
         self.outstanding = self.outstanding.saturating_sub(1);
     }
 

@@ -24,7 +24,7 @@ fn what_the_disk_does_not_give_twice_is_damage_of_that_chat() {
     fail(1);
     assert!(desk.ask(turn.clone()).is_some());
     let mut scribe = Scribe::new("owner", "harmed");
-    scribe.resume(&desk.chat(&harmed.key).expect("a chat").head);
+    scribe.resume(&desk.chat(&harmed.key).expect("a chat"));
     fail(1);
     assert!(desk.append(scribe.delta("t", "s", "text").append(3, Durability::Written, 3)));
     // A part of the journal cannot be read.
@@ -59,7 +59,6 @@ fn a_disk_that_gives_nothing_is_said_and_service_returns_with_it() {
     disk.gone.store(false, Ordering::Release);
     desk.until_well();
     assert!(desk.ask(turn).is_some());
-    let head = desk.chat(&scribe.key).expect("a chat").head;
-    scribe.resume(&head);
+    scribe.resume(&desk.chat(&scribe.key).expect("a chat"));
     assert!(desk.append(scribe.delta("t", "s", "text").append(3, Durability::Synced, 3)));
 }
