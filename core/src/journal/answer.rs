@@ -2,8 +2,6 @@
 
 use alloc::{boxed::Box, string::String, vec::Vec};
 
-#[cfg(doc)]
-use super::Query;
 use super::{AppendId, AskId, ChatRecord, Conflict, LogEvent, TurnRecord};
 use crate::wire::{ChatSummary, Frame};
 
@@ -12,7 +10,7 @@ use crate::wire::{ChatSummary, Frame};
 pub enum JournalAnswer {
     /// The append is committed, as durable as was asked.
     Appended(AppendId),
-    /// The append is not committed, or not certainly. The chat's version, in the answer to [`Query::Chat`], says
+    /// The append is not committed, or not certainly. The chat's version, in the answer to [`Query::Chat`](super::Query::Chat), says
     /// which. Later appends that expect it to be committed are conflicts if it is not.
     Refused(AppendId),
     /// The append contradicts what the journal has of the chat. Nothing of it is committed.
@@ -28,17 +26,17 @@ pub enum JournalAnswer {
 /// The answers to the kinds of [`Query`].
 #[derive(Debug, Clone)]
 pub enum Found {
-    /// Answers [`Query::Chat`]. `None`: there is no such chat.
+    /// Answers [`Query::Chat`](super::Query::Chat). `None`: there is no such chat.
     Chat(Option<Box<ChatRecord>>),
-    /// Answers [`Query::Chat`]: the chat was deleted.
+    /// Answers [`Query::Chat`](super::Query::Chat): the chat was deleted.
     Deleted,
-    /// Answers [`Query::Turn`]. `None`: no message with this id was accepted.
+    /// Answers [`Query::Turn`](super::Query::Turn). `None`: no message with this id was accepted.
     Turn(Option<TurnRecord>),
-    /// Answers [`Query::After`]. `None`: the journal no longer has the events after the cursor.
+    /// Answers [`Query::After`](super::Query::After). `None`: the journal no longer has the events after the cursor.
     After(Option<Vec<LogEvent>>),
-    /// Answers [`Query::Before`]. `None`: the page's start is not in the chat's log.
+    /// Answers [`Query::Before`](super::Query::Before). `None`: the page's start is not in the chat's log.
     Before(Option<HistoryPage>),
-    /// Answers [`Query::Chats`]. `None`: `before` is not from an earlier page.
+    /// Answers [`Query::Chats`](super::Query::Chats). `None`: `before` is not from an earlier page.
     Chats(Option<ChatsPage>),
 }
 

@@ -17,7 +17,7 @@ pub struct Ask {
     pub query: Query,
 }
 
-/// The kinds of questions. [`Found`] has the answer to each.
+/// The kinds of questions. [`Found`](super::Found) has the answer to each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Query {
     /// The durable state of a chat.
@@ -81,6 +81,6 @@ impl Query {
 pub enum PageStart {
     /// With the event of this sequence number in the current epoch.
     At(u64),
-    /// Where the previous page ended: its [`HistoryPage::before`].
+    /// Where the previous page ended: its [`before`](super::HistoryPage::before).
     Opaque(String),
 }
