@@ -23,7 +23,7 @@ pub enum JournalAnswer {
     Damaged(AskId),
 }
 
-/// The answers to the kinds of [`Query`].
+/// The answers to the kinds of [`Query`](super::Query).
 #[derive(Debug, Clone)]
 pub enum Found {
     /// Answers [`Query::Chat`](super::Query::Chat). `None`: there is no such chat.
