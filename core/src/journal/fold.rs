@@ -3,10 +3,13 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use bytes::Bytes;
+
 use super::{
     Append, Change, ChatRecord, LogEvent, OpenRequest, OpenTurn, OpenWork, RecordedAgent, TurnRecord, Version,
 };
 use crate::{
+    agent::AgentInstanceId,
     ids::{ChatId, Cursor, Epoch, TurnId},
     wire::GoalState,
 };
@@ -190,16 +193,7 @@ impl ChatRecord {
                 }
             }
             Change::Tasks { tasks } => self.tasks.clone_from(tasks),
-            Change::RequestOpened { request_id, agent_request_id, last_request, question, input, frame } => {
-                self.last_request = self.last_request.max(*last_request);
-                self.requests.push(OpenRequest {
-                    request_id: request_id.clone(),
-                    agent_request_id: agent_request_id.clone(),
-                    question: *question,
-                    input: input.clone(),
-                    frame: frame.clone(),
-                });
-            }
+            Change::RequestOpened { .. } => self.open_request(change),
             Change::RequestClosed { request_id } => {
                 self.requests.retain(|request| request.request_id != *request_id);
             }
@@ -214,10 +208,7 @@ impl ChatRecord {
                 self.agent.take_if(|agent| agent.instance == *instance);
             }
             Change::AgentPosition { instance, position, checkpoint } => {
-                if let Some(agent) = self.agent.as_mut().filter(|agent| agent.instance == *instance) {
-                    agent.position = *position;
-                    agent.checkpoint = checkpoint.clone().or(agent.checkpoint.take());
-                }
+                self.move_agent(*instance, *position, checkpoint.as_ref());
             }
             Change::OpenWork { work } => self.open_work.clone_from(work),
             Change::Session { token } => self.session = Some(token.clone()),
@@ -244,6 +235,29 @@ impl ChatRecord {
             cancel_requested: false,
             cancel_reason: None,
         });
+    }
+
+    fn open_request(&mut self, change: &Change) {
+        let Change::RequestOpened { request_id, agent_request_id, last_request, question, input, frame } =
+            change
+        else {
+            return;
+        };
+        self.last_request = self.last_request.max(*last_request);
+        self.requests.push(OpenRequest {
+            request_id: request_id.clone(),
+            agent_request_id: agent_request_id.clone(),
+            question: *question,
+            input: input.clone(),
+            frame: frame.clone(),
+        });
+    }
+
+    fn move_agent(&mut self, instance: AgentInstanceId, position: u64, checkpoint: Option<&Bytes>) {
+        if let Some(agent) = self.agent.as_mut().filter(|agent| agent.instance == instance) {
+            agent.position = position;
+            agent.checkpoint = checkpoint.cloned().or(agent.checkpoint.take());
+        }
     }
 
     fn open_turn(&mut self, turn_id: &TurnId, change: impl FnOnce(&mut OpenTurn)) {
