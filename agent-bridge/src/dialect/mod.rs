@@ -12,6 +12,7 @@ mod presets;
 mod registry;
 mod sanitize;
 mod text;
+pub(crate) mod vendors;
 
 pub use self::{
     codec::{CheckpointError, Codec, Decoded, Delivered, Encoded, ProcessExit, TurnEnding},

@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 
+use crate::dialect::vendors::VARIABLE_PREFIXES;
+
 /// Names of environment variables that an agent inherits. No other variable is passed on, above all no gateway token.
 /// Variables that an agent needs besides are configured ([`ProcessConfig::env`](crate::ProcessConfig::env)).
 const ALLOWED: &[&str] = &[
@@ -27,10 +29,9 @@ const ALLOWED: &[&str] = &[
     "NODE_EXTRA_CA_CERTS",
 ];
 
-/// Prefixes of further inherited names: locales, desktop directories, the agents' own settings, certificates, and
-/// switches that turn telemetry off.
-const ALLOWED_PREFIXES: &[&str] =
-    &["LC_", "XDG_", "ANTHROPIC_", "CLAUDE_", "OPENAI_", "SSL_CERT_", "DISABLE_"];
+/// Prefixes of further inherited names, besides those of the agents' own settings: locales, desktop directories,
+/// certificates, and switches that turn telemetry off.
+const ALLOWED_PREFIXES: &[&str] = &["LC_", "XDG_", "SSL_CERT_", "DISABLE_"];
 
 /// The variables of this process's environment that an agent inherits.
 pub(crate) fn inherited() -> Vec<(OsString, OsString)> {
@@ -38,7 +39,8 @@ pub(crate) fn inherited() -> Vec<(OsString, OsString)> {
 }
 
 fn allowed(name: &str) -> bool {
-    ALLOWED.contains(&name) || ALLOWED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    let mut prefixes = ALLOWED_PREFIXES.iter().chain(VARIABLE_PREFIXES);
+    ALLOWED.contains(&name) || prefixes.any(|prefix| name.starts_with(prefix))
 }
 
 /// Sets close-on-exec on every descriptor above 2, including descriptors that this process itself inherited.
@@ -48,12 +50,15 @@ pub(crate) fn close_descriptors_on_exec() {
 
 #[cfg(test)]
 mod tests {
-    use super::allowed;
+    use super::*;
 
     #[test]
     fn only_what_is_listed_is_inherited() {
-        for name in ["PATH", "LC_ALL", "ANTHROPIC_API_KEY", "https_proxy", "SSL_CERT_FILE"] {
+        for name in ["PATH", "LC_ALL", "https_proxy", "SSL_CERT_FILE"] {
             assert!(allowed(name), "{name}");
+        }
+        for prefix in VARIABLE_PREFIXES {
+            assert!(allowed(&format!("{prefix}API_KEY")), "{prefix}");
         }
         for name in
             ["SWITCHBOARD_TOKEN", "SWITCHBOARD_MARK", "LD_PRELOAD", "PATHX", "GITHUB_TOKEN", "", "path"]

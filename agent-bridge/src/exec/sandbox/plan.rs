@@ -11,29 +11,13 @@ use std::{
 use rustix::fs::{Access, access};
 
 use super::{configured::Sandbox, options::SandboxLevel};
+use crate::dialect::vendors;
 
 const RUN: &str = "/run";
 /// The names below `/run/systemd` that a sandbox has: for name resolution and logging, but not for starting units.
 const RUN_SYSTEMD: &[&str] = &["resolve", "journal", "userdb", "netif", "system"];
 /// Directories that an agent with confined writes gets as its own, empty ones.
 const TEMPORARY: &[&str] = &["/tmp", "/var/tmp", "/dev/shm"];
-/// Folders below the home directory in which agents store their own data.
-const AGENT_FOLDERS: &[&str] = &[
-    ".claude",
-    ".claude.json",
-    ".codex",
-    ".gemini",
-    ".config/claude",
-    ".config/opencode",
-    ".local/share/opencode",
-    ".local/state/opencode",
-    ".cache/claude-cli-nodejs",
-    ".cache/opencode",
-];
-/// Programs of agents and their folder, which is created if missing when that program is run.
-const OWN_FOLDERS: &[(&str, &str)] = &[("claude", ".claude"), ("codex", ".codex"), ("gemini", ".gemini")];
-/// Environment variables that contain the path of such a folder.
-const FOLDER_VARIABLES: &[&str] = &["CLAUDE_CONFIG_DIR", "CODEX_HOME"];
 
 /// What is mounted, by real paths, in this order.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -112,13 +96,15 @@ impl Plan {
         self.temporary = temporary.filter(|dir| dir.is_dir()).filter_map(|dir| real(&dir)).collect();
         self.temporary.dedup();
         let home = sandbox.names.home.as_deref();
-        for (name, folder) in OWN_FOLDERS {
+        for (name, folder) in vendors::PROGRAM_FOLDERS {
             if let Some(home) = home.filter(|_| program.ends_with(name)) {
                 make_dir(&home.join(folder));
             }
         }
-        let folders = home.into_iter().flat_map(|home| AGENT_FOLDERS.iter().map(|name| home.join(name)));
-        let configured = FOLDER_VARIABLES.iter().filter_map(env).chain(sandbox.writable.iter().cloned());
+        let folders =
+            home.into_iter().flat_map(|home| vendors::DATA_FOLDERS.iter().map(|name| home.join(name)));
+        let configured =
+            vendors::FOLDER_VARIABLES.iter().filter_map(env).chain(sandbox.writable.iter().cloned());
         self.writable = folders.chain(configured).filter_map(|path| real(&path)).collect();
         self.writable.insert(workspace.to_owned());
     }
