@@ -1,8 +1,9 @@
 //! Waiting for conditions and for processes, always with a limit.
 
 use std::{
-    io::{Read as _, Write as _},
+    io::{Read, Write as _},
     process::{Child, Command, ExitStatus, Output, Stdio},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -54,6 +55,10 @@ pub fn wait_for_exit(child: &mut Child) -> ExitStatus {
 }
 
 /// Runs a command that exits by itself, with `input` on its standard input.
+///
+/// # Panics
+///
+/// The process does not exit within [`TIMEOUT`] after it has got its input; it is killed.
 pub fn run(mut command: Command, input: &str) -> Output {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -61,13 +66,16 @@ pub fn run(mut command: Command, input: &str) -> Output {
     // A program that refuses to start does not read its input.
     let _ = stdin.write_all(input.as_bytes());
     drop(stdin);
-    let mut stdout = child.stdout.take().unwrap();
-    let reader = std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        stdout.read_to_end(&mut bytes).map(|_| bytes)
-    });
-    let mut stderr = Vec::new();
-    child.stderr.take().unwrap().read_to_end(&mut stderr).unwrap();
+    let (stdout, stderr) = (collect(child.stdout.take().unwrap()), collect(child.stderr.take().unwrap()));
     let status = wait_for_exit(&mut child);
-    Output { status, stdout: reader.join().unwrap().unwrap(), stderr }
+    Output { status, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
+}
+
+/// Reads a pipe to its end in a thread.
+fn collect(mut pipe: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).unwrap();
+        bytes
+    })
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustix::{
-    process::{Pid, Signal, kill_process},
+    process::{Pid, Signal, WaitOptions, kill_process, waitpid},
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
 };
 
@@ -37,6 +37,24 @@ fn a_pipe_gets_the_answers_and_nothing_else() {
     for target in [&web, &with_token, &unix] {
         let (status, out, err) = chat(&gateway, target, "first\n\nsecond\n");
         assert_eq!((status, &*out, &*err), (Some(0), "first\nsecond\n", ""), "{target}");
+    }
+}
+
+#[test]
+fn eight_pipes_at_once_get_their_answers_also_where_only_two_agents_may_run() {
+    for flags in [&[][..], &["--max-agents", "2"]] {
+        let gateway = Gateway::start(flags);
+        let target = format!("http://{}", gateway.address);
+        std::thread::scope(|scope| {
+            for pipe in 0..8 {
+                let (gateway, target) = (&gateway, &target);
+                scope.spawn(move || {
+                    let said = format!("hi from {pipe}\n");
+                    let (status, out, err) = chat(gateway, target, &said);
+                    assert_eq!((status, &*out, &*err), (Some(0), &*said, ""), "{flags:?}");
+                });
+            }
+        });
     }
 }
 
@@ -233,8 +251,8 @@ impl Terminal {
         Self { child, keyboard, screen, shown: String::new() }
     }
 
-    /// Waits until the screen shows this, and drops the output up to there.
-    pub(crate) fn wait_for(&mut self, text: &str) {
+    /// Waits until the screen shows this, and drops the output up to there. Returns what was shown before.
+    pub(crate) fn wait_for(&mut self, text: &str) -> String {
         let deadline = Instant::now() + TIMEOUT;
         while !self.shown.contains(text) {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -243,8 +261,10 @@ impl Terminal {
             };
             self.shown.push_str(&String::from_utf8_lossy(&bytes));
         }
-        let end = self.shown.find(text).unwrap() + text.len();
-        self.shown.drain(..end);
+        let begin = self.shown.find(text).unwrap();
+        let before = self.shown[..begin].to_owned();
+        self.shown.drain(..begin + text.len());
+        before
     }
 
     /// Waits until the screen shows this and nothing before it.
@@ -287,11 +307,31 @@ impl Terminal {
     }
 
     pub(crate) fn write(&mut self, line: &str) {
-        writeln!(self.keyboard, "{line}").unwrap();
+        self.type_keys(&format!("{line}\n"));
+    }
+
+    /// Types these keys, all at once.
+    pub(crate) fn type_keys(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Stops the program's threads until [`Terminal::resume`]. When this returns, none of them runs.
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::STOP);
+        let stopped = waitpid(Some(Pid::from_child(&self.child)), WaitOptions::UNTRACED).unwrap();
+        assert!(stopped.unwrap().1.stopped());
+    }
+
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::CONT);
     }
 
     fn interrupt(&self) {
-        kill_process(Pid::from_raw(self.child.id().cast_signed()).unwrap(), Signal::INT).unwrap();
+        self.signal(Signal::INT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::json;
 
-use switchboard_test_support::{Gateway, TIMEOUT};
+use switchboard_test_support::{Gateway, TIMEOUT, eventually};
 
 use crate::terminal::Terminal;
 
@@ -17,22 +17,42 @@ printf '{"type":"control_response","response":{"subtype":"success","request_id":
 *'"type":"user"'*) cat asked;;
 esac; done"#;
 
+/// The input of a request to use a tool, as JSON.
+const COMMAND: &str = r#"{"command":"rm -rf ~"}"#;
+
+/// The prompt for a permission, with the mark that no text of an agent can have.
+const ASK: &str = "\u{1b}[7m ? \u{1b}[0m Allow it this once?";
+
 const SESSION: &str = "aaaaaaaa-0000-4000-8000-000000000001";
 
 /// A gateway whose agent makes a request with this input, and a terminal that shows it. `input` is JSON; `rest` are
 /// further fields of the request.
 fn asked(tool: &str, input: &str, rest: &str) -> (Gateway, Terminal) {
-    let request = format!(
-        "{{\"subtype\":\"can_use_tool\",\"tool_name\":{},\"input\":{input},\"tool_use_id\":\"toolu_1\"{rest}}}",
-        json!(tool)
-    );
-    let (gateway, mut terminal, _script) = asked_for(&request);
+    let (gateway, mut terminal, _script) = asked_for(&can_use(tool, input, rest));
     terminal.wait_for("The agent asks for leave to use a tool:");
     (gateway, terminal)
 }
 
+/// A request to use a tool, as JSON.
+fn can_use(tool: &str, input: &str, rest: &str) -> String {
+    format!(
+        "{{\"subtype\":\"can_use_tool\",\"tool_name\":{},\"input\":{input},\"tool_use_id\":\"toolu_1\"{rest}}}",
+        json!(tool)
+    )
+}
+
 /// A gateway whose agent makes this request, given as JSON. The agent's script must exist until the agent has asked.
 fn asked_for(request: &str) -> (Gateway, Terminal, tempfile::NamedTempFile) {
+    let (gateway, agent) = start();
+    std::fs::write(gateway.path("work/asked"), lines_of(request)).unwrap();
+    let mut terminal = Terminal::open(&gateway);
+    terminal.wait_for("> ");
+    terminal.write("go");
+    (gateway, terminal, agent)
+}
+
+/// A gateway with the agent, and the agent's script.
+fn start() -> (Gateway, tempfile::NamedTempFile) {
     let agent = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(agent.path(), AGENT).unwrap();
     let gateway = Gateway::start_with(|command| {
@@ -40,24 +60,24 @@ fn asked_for(request: &str) -> (Gateway, Terminal, tempfile::NamedTempFile) {
         // A sandbox could hide the agent's script.
         command.args(["--dialect", "claude", "--sandbox", "off", "--agent-command", &agent]);
     });
+    let result = json!({"type": "result", "subtype": "success", "is_error": false, "result": "ok",
+        "num_turns": 1, "session_id": SESSION, "usage": {"input_tokens": 1, "output_tokens": 1}});
+    std::fs::write(gateway.path("work/done"), format!("{result}\n")).unwrap();
+    (gateway, agent)
+}
+
+/// What the agent writes to make this request.
+fn lines_of(request: &str) -> String {
     let mut lines =
         json!({"type": "system", "subtype": "init", "session_id": SESSION, "model": "m"}).to_string();
     writeln!(lines, "\n{{\"type\":\"control_request\",\"request_id\":\"r-1\",\"request\":{request}}}")
         .unwrap();
-    std::fs::write(gateway.path("work/asked"), lines).unwrap();
-    let result = json!({"type": "result", "subtype": "success", "is_error": false, "result": "ok",
-        "num_turns": 1, "session_id": SESSION, "usage": {"input_tokens": 1, "output_tokens": 1}});
-    std::fs::write(gateway.path("work/done"), format!("{result}\n")).unwrap();
-    let mut terminal = Terminal::open(&gateway);
-    terminal.wait_for("> ");
-    terminal.write("go");
-    (gateway, terminal, agent)
+    lines
 }
 
 fn allow_and_check(gateway: &Gateway, terminal: &mut Terminal, input: &str) {
-    let ask = "\u{1b}[7m ? \u{1b}[0m Allow it this once?";
-    terminal.wait_for(ask);
-    terminal.answer(ask, "y", "[allowed]");
+    terminal.wait_for(ASK);
+    terminal.answer(ASK, "y", "[allowed]");
     terminal.wait_for("\n> ");
     let answers = std::fs::read_to_string(gateway.path("work/answers")).unwrap();
     let granted = format!("\"updatedInput\":{input}");
@@ -78,6 +98,52 @@ fn what_no_json_value_holds_is_shown_and_granted_as_it_is() {
     terminal.wait_for("  | command: rm -rf ~");
     terminal.wait_for("  | command: ls");
     allow_and_check(&gateway, &mut terminal, doubled);
+}
+
+/// Denies the request that is on the screen, and checks that nothing else has answered it.
+fn deny_and_check(gateway: &Gateway, terminal: &mut Terminal) {
+    terminal.wait_for(ASK);
+    terminal.answer(ASK, "no, leave it", "[denied]");
+    let answers = || std::fs::read_to_string(gateway.path("work/answers")).unwrap_or_default();
+    eventually("the agent has the answer", || answers().ends_with('\n'));
+    let answers = answers();
+    assert_eq!(answers.lines().count(), 1, "{answers}");
+    assert!(answers.contains("no, leave it") && !answers.contains("updatedInput"), "{answers}");
+}
+
+#[test]
+fn a_line_that_was_typed_before_the_prompt_does_not_answer_it() {
+    let (gateway, mut terminal) = asked("Bash", COMMAND, "");
+    loop {
+        terminal.wait_for("  | command: rm -rf ~");
+        terminal.pause();
+        terminal.write("y");
+        // The echo, which the terminal itself shows.
+        let before = terminal.wait_for("y\r\n");
+        terminal.resume();
+        if !before.contains("Allow it this once?") {
+            return deny_and_check(&gateway, &mut terminal);
+        }
+        // On a machine that was busy for half a second, the prompt was there first, so the line answered it.
+        terminal.wait_for("[allowed]");
+        terminal.wait_for("\n> ");
+        std::fs::remove_file(gateway.path("work/answers")).unwrap();
+        terminal.write("go");
+    }
+}
+
+#[test]
+fn the_beginning_of_a_line_that_was_typed_before_the_prompt_does_not_answer_it() {
+    let (gateway, _script) = start();
+    std::fs::write(gateway.path("work/asked"), lines_of(&can_use("Bash", COMMAND, ""))).unwrap();
+    let mut terminal = Terminal::open(&gateway);
+    terminal.wait_for("> ");
+    // Both at once, so that the second line has begun before the agent has got the first.
+    terminal.type_keys("go\ny");
+    terminal.wait_for(ASK);
+    // Ends the line that has begun, if the terminal still has it.
+    terminal.type_keys("\n");
+    deny_and_check(&gateway, &mut terminal);
 }
 
 #[test]
