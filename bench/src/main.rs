@@ -43,7 +43,7 @@ struct Args {
     rounds: usize,
     /// Only rows of a group (throughput, paced, first, idle, stalled; transports; with journal and hosts
     /// on: durable, durable paced, durable first, acknowledged, replay, start, cut, stops, one chat unpaced,
-    /// 50 chats unpaced, 200 chats unpaced, 50 chats paced, 200 chats paced, 50 chats paced with messages,
+    /// 50 chats unpaced, 200 chats unpaced, 50 chats paced, 200 chats paced, paced with messages,
     /// idle connections, handshakes, long start), or throughput rows with this in their name ("durable 50 chats" for
     /// those with journal and hosts).
     #[arg(long, default_value = "")]

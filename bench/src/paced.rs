@@ -30,7 +30,7 @@ const WARM_UP: Duration = Duration::from_secs(1);
 const SETTLE: Duration = Duration::from_millis(100);
 /// The measured part of a round.
 const MEASURED: Duration = Duration::from_secs(4);
-/// Where the relay's p99 is longer, other programs disturb the machine, and the round does not count for the p99.
+/// Where the relay's p99 is longer, other programs disturb the machine, and the round does not count.
 const DISTURBED_US: f64 = 3000.0;
 /// The most rounds for each that should count.
 const ATTEMPTS: usize = 4;
@@ -48,7 +48,7 @@ pub(crate) struct Load {
 pub(crate) const LOADS: [(&str, Load); 3] = [
     ("50 chats paced", Load { chats: 50, pace: Duration::from_millis(20), messages: false }),
     ("200 chats paced", Load { chats: 200, pace: Duration::from_millis(50), messages: false }),
-    ("50 chats paced with messages", Load { chats: 50, pace: Duration::from_millis(20), messages: true }),
+    ("paced with messages", Load { chats: 50, pace: Duration::from_millis(20), messages: true }),
 ];
 
 /// What a server needed in one round.
@@ -60,13 +60,63 @@ struct Figures {
     cpu: f64,
 }
 
-/// What a server needed in all rounds.
-#[derive(Default)]
-struct Results {
+/// What a server needed in several rounds.
+#[derive(Clone, Default)]
+struct Series {
     p50: Samples,
-    /// Only of undisturbed rounds.
     p99: Samples,
     cpu: Samples,
+}
+
+/// What all servers needed: the relay, the gateway and, if it is installed, websocketd.
+struct Results {
+    counted: Vec<Series>,
+    disturbed: Vec<Series>,
+}
+
+impl Results {
+    fn new(servers: usize) -> Self {
+        Self { counted: vec![Series::default(); servers], disturbed: vec![Series::default(); servers] }
+    }
+
+    fn add(&mut self, round: Vec<Figures>) {
+        let counts = round[0].p99 <= DISTURBED_US;
+        let all = if counts { &mut self.counted } else { &mut self.disturbed };
+        for (series, Figures { p50, p99, cpu }) in all.iter_mut().zip(round) {
+            series.p50.push(p50);
+            series.p99.push(p99);
+            series.cpu.push(cpu);
+        }
+    }
+
+    /// How many rounds count, and how many were run.
+    fn rounds(&self) -> (usize, usize) {
+        let counted = self.counted[0].p99.len();
+        (counted, counted + self.disturbed[0].p99.len())
+    }
+
+    /// The rounds that count; all others if none does.
+    fn best(&self) -> &[Series] {
+        if self.rounds().0 > 0 { &self.counted } else { &self.disturbed }
+    }
+
+    /// The medians of all servers, and how many rounds they are from.
+    fn detail(&self, of: impl Fn(&Series) -> &Samples) -> String {
+        let median = |index: usize| self.best().get(index).map(|series| of(series).median());
+        let [relay, ours, websocketd] = [0, 1, 2].map(median);
+        let websocketd = websocketd.map_or("; websocketd is not installed".to_owned(), |median| {
+            format!(", websocketd {median:.0} µs")
+        });
+        let not_counted = match self.rounds() {
+            (counted, all) if counted == all => String::new(),
+            (0, all) => format!("; disturbed, as the relay's p99 was above 3 ms in all {all} rounds"),
+            (counted, all) => {
+                format!("; {} of {all} rounds do not count: the relay's p99 was above 3 ms", all - counted)
+            }
+        };
+        let (ours, relay) = (ours.unwrap_or(0.0), relay.unwrap_or(0.0));
+        format!("{ours:.0} µs, relay {relay:.0} µs{websocketd}{not_counted}")
+    }
 }
 
 /// Measures the relay, the gateway and websocketd under a load, in turn in each round.
@@ -79,41 +129,19 @@ pub(crate) async fn rows(load: &Load, rounds: usize) -> io::Result<Vec<Row>> {
     if let Some(websocketd) = Server::websocketd().await? {
         stages.push(Stage::new(websocketd, chats, 1).await?);
     }
-    let mut results: Vec<Results> = stages.iter().map(|_| Results::default()).collect();
-    // The relay's p99 in disturbed rounds.
-    let mut disturbed = Samples::none();
-    while results[0].p99.len() < rounds && results[0].cpu.len() < rounds * ATTEMPTS {
+    let mut results = Results::new(stages.len());
+    while results.rounds().0 < rounds && results.rounds().1 < rounds * ATTEMPTS {
         let mut figures = Vec::new();
         for stage in &mut stages {
             figures.push(round(stage, load).await?);
         }
-        let relay_p99 = figures[0].p99;
-        if relay_p99 > DISTURBED_US {
-            disturbed.push(relay_p99);
-        }
-        for (results, Figures { p50, p99, cpu }) in results.iter_mut().zip(figures) {
-            results.p50.push(p50);
-            results.cpu.push(cpu);
-            if relay_p99 <= DISTURBED_US {
-                results.p99.push(p99);
-            }
-        }
+        results.add(figures);
     }
     for stage in stages {
         drop(stage.chats);
         stage.server.stop().await?;
     }
-    let not_counted = if disturbed.is_empty() {
-        String::new()
-    } else {
-        format!(
-            "; {} of {} rounds do not count: the relay's p99 was above 3 ms, {:.0} ms in the median",
-            disturbed.len(),
-            results[0].cpu.len(),
-            disturbed.median() / 1000.0
-        )
-    };
-    Ok(table(load, &results, &not_counted))
+    Ok(table(load, &results))
 }
 
 fn name(load: &Load) -> String {
@@ -126,27 +154,20 @@ fn name(load: &Load) -> String {
     )
 }
 
-/// The medians of all servers.
-fn medians(results: &[Results], of: impl Fn(&Results) -> &Samples) -> String {
-    let median = |index: usize| results.get(index).map(|results| of(results).median());
-    let [relay, ours, websocketd] = [0, 1, 2].map(median);
-    let websocketd = websocketd.map(|median| format!(", websocketd {median:.0} µs")).unwrap_or_default();
-    format!("{:.0} µs, relay {:.0} µs{websocketd}", ours.unwrap_or(0.0), relay.unwrap_or(0.0))
-}
-
-fn table(load: &Load, results: &[Results], not_counted: &str) -> Vec<Row> {
-    let (relay, ours) = (&results[0], &results[1]);
-    let late = format!("{}{not_counted}", medians(results, |results| &results.p99));
+fn table(load: &Load, results: &Results) -> Vec<Row> {
+    // No bar is kept in disturbed rounds: in them, the gateway is cheaper and later.
+    let (relay, ours) = (&results.counted[0], &results.counted[1]);
+    let late = results.detail(|series| &series.p99);
     if load.messages {
         return vec![Row {
             name: format!("{}, p99 from write to read: ms", name(load)),
-            ratio: ours.p99.times(1e-3),
+            ratio: results.best()[1].p99.times(1e-3),
             bar: Bar::None,
             detail: late,
         }];
     }
-    let cpu = medians(results, |results| &results.cpu);
-    let cost = match results.get(2) {
+    let cpu = results.detail(|series| &series.cpu);
+    let cost = match results.counted.get(2) {
         Some(websocketd) => Row {
             name: format!("{}, CPU per delta: times websocketd", name(load)),
             ratio: ratio(&ours.cpu, &websocketd.cpu),
@@ -155,9 +176,9 @@ fn table(load: &Load, results: &[Results], not_counted: &str) -> Vec<Row> {
         },
         None => Row {
             name: format!("{}, µs of CPU per delta: SKIPPED the comparison with websocketd", name(load)),
-            ratio: ours.cpu.clone(),
+            ratio: results.best()[1].cpu.clone(),
             bar: Bar::None,
-            detail: format!("{cpu}; websocketd is not installed"),
+            detail: cpu,
         },
     };
     vec![
@@ -166,7 +187,7 @@ fn table(load: &Load, results: &[Results], not_counted: &str) -> Vec<Row> {
             name: "the same, p50 from write to read: times the relay".into(),
             ratio: ratio(&ours.p50, &relay.p50),
             bar: Bar::AtMost(1.6),
-            detail: medians(results, |results| &results.p50),
+            detail: results.detail(|series| &series.p50),
         },
         Row {
             name: "the same, p99 from write to read: ms more than the relay".into(),

@@ -53,18 +53,17 @@ impl fmt::Display for Row {
             (_, false) => "MISS",
         };
         let (least, greatest) = self.ratio.range();
+        let measured = if self.ratio.is_empty() {
+            "  none".to_owned()
+        } else {
+            format!("{:6.2} ({least:.2} to {greatest:.2})", self.ratio.median())
+        };
         let bar = match self.bar {
             Bar::AtLeast(bar) => format!(">= {bar}"),
             Bar::AtMost(bar) => format!("<= {bar}"),
             Bar::EachAtLeast(bar) => format!("all >= {bar}"),
             Bar::None => "no bar".to_owned(),
         };
-        write!(
-            f,
-            "{verdict} {:6.2} ({least:.2} to {greatest:.2})  {bar:10} {}  [{}]",
-            self.ratio.median(),
-            self.name,
-            self.detail
-        )
+        write!(f, "{verdict} {measured}  {bar:10} {}  [{}]", self.name, self.detail)
     }
 }
