@@ -29,8 +29,6 @@ pub(super) enum Effect {
     List(Vec<Summary>),
     /// Call [`Session::flush`] after this many milliseconds.
     RetryAfter(u64),
-    /// Draw the prompt for a message: no turn is running.
-    Idle,
     /// End the program with this exit status.
     Quit(u8),
 }

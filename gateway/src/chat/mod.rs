@@ -50,6 +50,8 @@ const SILENCE: Duration = Duration::from_secs(45);
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
 /// Delay between drawing a request and showing its prompt. Lines typed before the prompt are not taken as answers.
 const ARMING: Duration = Duration::from_millis(500);
+/// How long no frame has come before the prompt for a message is drawn, so that it is not drawn between frames that come together.
+const PROMPT_DELAY: Duration = Duration::from_millis(50);
 /// Capacity of the channel of lines from standard input.
 const LINES: usize = 64;
 
@@ -92,6 +94,8 @@ struct Client {
     interrupts: tokio::signal::unix::Signal,
     retry_at: Option<Instant>,
     arm_at: Option<Instant>,
+    /// When to draw the prompt for a message.
+    prompt_at: Option<Instant>,
     quit: Option<u8>,
 }
 
@@ -118,6 +122,7 @@ impl Client {
             interrupts,
             retry_at: None,
             arm_at: None,
+            prompt_at: None,
             quit: None,
         })
     }
@@ -186,6 +191,8 @@ impl Client {
             if self.quit.is_some() {
                 return None;
             }
+            let is_prompt_due = self.session.awaits_message() && !self.screen.is_prompted();
+            self.prompt_at = is_prompt_due.then(|| Instant::now() + PROMPT_DELAY);
             tokio::select! {
                 frame = link.next() => match frame {
                     Ok(text) => {
@@ -211,6 +218,7 @@ impl Client {
     /// Handles input and signals during the delay before the next connection attempt.
     async fn wait(&mut self, delay: Duration) {
         let until = Instant::now() + delay;
+        self.prompt_at = None;
         while self.quit.is_none() {
             while let Some(effect) = self.session.poll_effect() {
                 // Frames are dropped here; the session sends their content again after the next connect.
@@ -240,6 +248,10 @@ impl Client {
             () = alarm(self.arm_at) => {
                 self.arm_at = None;
                 self.session.handle_armed();
+            }
+            () = alarm(self.prompt_at) => {
+                self.prompt_at = None;
+                self.screen.prompt();
             }
             () = alarm(self.retry_at) => {
                 self.retry_at = None;
@@ -272,7 +284,6 @@ impl Client {
                 }
             }
             Effect::RetryAfter(ms) => self.retry_at = Some(Instant::now() + Duration::from_millis(ms)),
-            Effect::Idle => self.screen.prompt(),
             Effect::Quit(status) => self.quit = Some(status),
         }
         None

@@ -27,6 +27,8 @@ const TOOL_CHARACTERS: usize = 120;
 const NOTICE_CHARACTERS: usize = 2_000;
 /// The indentation of an agent's text. Text of this program is not indented.
 const MARGIN: &str = "  ";
+/// The indentation of what a subagent does.
+const INNER_STEP_MARGIN: &str = "    ";
 /// The indentation of a subagent's text.
 const INNER_MARGIN: &str = "      ";
 /// Characters of a source's title or address that are printed.
@@ -83,6 +85,17 @@ impl Screen {
             self.end_line();
             console::note(&text.replace('\n', "\n  "));
         }
+    }
+
+    /// Whether a prompt is on the screen, or nobody would see one.
+    pub(super) fn is_prompted(&self) -> bool {
+        self.prompted || !self.attended
+    }
+
+    /// Prints a line about what the agent or a subagent does, that of a subagent indented.
+    fn step(&mut self, text: &str) {
+        let margin = if self.chat.inner.is_some() { INNER_STEP_MARGIN } else { "" };
+        self.aside(&format!("{margin}{text}"));
     }
 
     /// Draws the prompt for a message.
@@ -177,7 +190,7 @@ impl Screen {
                 self.end_line();
             }
             ChatBody::Message { text, kind: Some(MessageKind::Progress), .. } => {
-                self.aside(&format!("[{}]", safe_line(text, 200)));
+                self.step(&format!("[{}]", safe_line(text, 200)));
             }
             ChatBody::Notice { level, text, .. } => self.notice(*level, text),
             ChatBody::ReasoningDelta { .. } => self.thinking(),
@@ -201,14 +214,14 @@ impl Screen {
     fn thinking(&mut self) {
         if !self.chat.thinking {
             self.chat.thinking = true;
-            self.aside("[thinking]");
+            self.step("[thinking]");
         }
     }
 
     fn edits(&mut self, edits: &[FileEdit]) {
         for edit in edits {
             let path = safe_line(&edit.path, 200);
-            self.aside(&format!("[{path}: {} lines added, {} deleted]", edit.added, edit.deleted));
+            self.step(&format!("[{path}: {} lines added, {} deleted]", edit.added, edit.deleted));
         }
     }
 
@@ -254,7 +267,7 @@ impl Screen {
     fn media(&mut self, name: &str, media: &[ToolMedia]) {
         for ToolMedia { media_type, bytes } in media {
             let kind = safe_line(media_type, TOOL_CHARACTERS);
-            self.aside(&format!("[{}: {kind}, {bytes} bytes]", safe_line(name, 80)));
+            self.step(&format!("[{}: {kind}, {bytes} bytes]", safe_line(name, 80)));
         }
     }
 
@@ -262,7 +275,7 @@ impl Screen {
         for Source { url, title } in sources {
             let url = safe_line(url, SOURCE_CHARACTERS);
             let title = title.as_ref().map(|title| format!("{}, ", safe_line(title, SOURCE_CHARACTERS)));
-            self.aside(&format!("[source: {}{url}]", title.unwrap_or_default()));
+            self.step(&format!("[source: {}{url}]", title.unwrap_or_default()));
         }
     }
 
@@ -270,7 +283,7 @@ impl Screen {
     fn stream_end(&mut self, stream: &str, text: Option<&str>, void: bool) {
         let streamed = self.chat.streamed.remove(stream).is_some();
         if void {
-            self.aside("[the agent took that back]");
+            self.step("[the agent took that back]");
         } else if let Some(text) = text.filter(|_| !streamed) {
             self.answer(stream, text);
         }
@@ -312,7 +325,7 @@ impl Screen {
         match phase {
             ToolPhase::Start => {
                 let about = about(title.as_deref(), &arguments.as_ref().map(summary).unwrap_or_default());
-                self.aside(&format!("[{name}] {}", safe_line(&about, TOOL_CHARACTERS)));
+                self.step(&format!("[{name}] {}", safe_line(&about, TOOL_CHARACTERS)));
                 self.chat.outputs.begin(call_id);
             }
             ToolPhase::Update => {
@@ -323,7 +336,7 @@ impl Screen {
             ToolPhase::Error => {
                 self.tool_output(call_id, &name, |outputs| outputs.end(call_id));
                 let error = safe_line(error.as_deref().unwrap_or("no reason given"), TOOL_CHARACTERS);
-                self.aside(&format!("[{name} failed] {error}"));
+                self.step(&format!("[{name} failed] {error}"));
             }
         }
         self.media(&name, media);
@@ -339,7 +352,7 @@ impl Screen {
         let lines = take(&mut self.chat.outputs);
         if !was_printed && !lines.is_empty() {
             let about = self.chat.subagents.name(call_id).unwrap_or_default().to_owned();
-            self.aside(&format!("[{name} goes on] {about}"));
+            self.step(&format!("[{name} goes on] {about}"));
         }
         let margin = self.margin();
         for line in lines {

@@ -107,6 +107,12 @@ impl Session {
         self.effects.pop_front()
     }
 
+    /// Whether a person may write a message that starts a turn: nothing runs and nothing is asked.
+    pub(super) fn awaits_message(&self) -> bool {
+        let is_asked = self.confirms_deletion || self.requests.is_open();
+        self.connected && self.batch.is_none() && !self.awaits_new && !is_asked && !self.is_busy()
+    }
+
     /// Whether the connection is established: the gateway has sent `ready`.
     pub(super) fn is_connected(&self) -> bool {
         self.connected
@@ -244,8 +250,6 @@ impl Session {
             self.send(&ClientEnvelope::NewChat {});
         } else if let Some(chat_id) = self.chat.clone() {
             self.send(&ClientEnvelope::Attach { chat_id, after: self.cursor.clone() });
-        } else {
-            self.idle();
         }
         self.flush();
     }
@@ -317,7 +321,7 @@ impl Session {
         let own = turn_id.as_ref().is_some_and(|turn_id| {
             self.open.contains(turn_id) || self.outbox.iter().any(|message| message.turn_id == *turn_id)
         });
-        let (mut ended, mut asks_next) = (false, false);
+        let mut asks_next = false;
         let interrupts = matches!(event.body, ChatBody::Notice { .. });
         match &event.body {
             // The acknowledgement was lost, but the message is in the log.
@@ -328,7 +332,6 @@ impl Session {
             }
             ChatBody::TurnStarted { origin, .. } => self.turn_started(turn_id.as_ref(), *origin),
             ChatBody::TurnEnd { outcome, .. } => {
-                ended = true;
                 self.turn_ended(turn_id.as_ref());
                 if own && *outcome != Outcome::Completed && self.status == 0 {
                     self.status = 1;
@@ -358,9 +361,6 @@ impl Session {
         if asks_next || interrupts {
             self.carry_out_steps();
         }
-        if ended && live && !self.is_busy() {
-            self.idle();
-        }
     }
 
     fn error(&mut self, error: &ErrorEvent) {
@@ -385,7 +385,6 @@ impl Session {
                 self.give_up(message);
                 self.status = 1;
                 self.note(&format!("Not accepted: {}", explain(error)));
-                self.idle();
             }
             (None, _) if refused.is_some_and(|turn_id| self.stopping.contains(turn_id)) => {
                 self.note(&explain(error));
@@ -395,7 +394,6 @@ impl Session {
             (None, _) if error.code == ErrorCode::UnknownChat => {
                 self.cursor = None;
                 self.note("There is no such chat yet; the first message begins it.");
-                self.idle();
             }
             (None, _)
                 if error.code == ErrorCode::Damaged
@@ -453,10 +451,6 @@ impl Session {
             || self.agent_turn.is_some()
             || !self.open.is_empty()
             || !self.outbox.is_empty()
-    }
-
-    fn idle(&mut self) {
-        self.effects.push_back(Effect::Idle);
     }
 
     fn note(&mut self, text: &str) {

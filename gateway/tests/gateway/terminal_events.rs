@@ -14,12 +14,14 @@ use crate::terminal::Terminal;
 struct PlayedGateway {
     frames: BufReader<UnixStream>,
     chat: &'static str,
+    /// The turn of the client's message.
+    turn: Value,
     seq: u64,
     _dir: tempfile::TempDir,
 }
 
 impl PlayedGateway {
-    /// Starts the terminal client, which has sent a message and got its turn `t1`.
+    /// Starts the terminal client, which has sent a message, whose turn runs.
     fn with_turn() -> (Self, Terminal) {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("socket");
@@ -27,13 +29,14 @@ impl PlayedGateway {
         let mut terminal = Terminal::open_at(&format!("unix:{}", socket.display()), dir.path());
         let (stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-        let mut gateway = Self { frames: BufReader::new(stream), chat: "c1", seq: 0, _dir: dir };
+        let mut gateway =
+            Self { frames: BufReader::new(stream), chat: "c1", turn: json!(null), seq: 1, _dir: dir };
         gateway.send(&json!({"event": "ready", "chat_id": "c1"}));
         terminal.wait_for("> ");
         terminal.write("go");
         let message = gateway.receive("message");
-        gateway.seq = 1;
-        gateway.send(&json!({"event": "message_accepted", "chat_id": "c1", "turn_id": message["turn_id"],
+        gateway.turn = message["turn_id"].clone();
+        gateway.send(&json!({"event": "message_accepted", "chat_id": "c1", "turn_id": gateway.turn,
             "starts_turn": true, "epoch": "e", "seq": 1}));
         gateway.event(json!({"event": "turn_started", "started_at_ms": 1}));
         (gateway, terminal)
@@ -43,7 +46,7 @@ impl PlayedGateway {
         writeln!(self.frames.get_mut(), "{frame}").unwrap();
     }
 
-    /// Sends an event of turn `t1` of the chat.
+    /// Sends an event of the chat, by default of the message's turn.
     fn event(&mut self, mut event: Value) {
         self.seq += 1;
         for (name, value) in [("chat_id", json!(self.chat)), ("epoch", json!("e")), ("seq", json!(self.seq))]
@@ -51,7 +54,7 @@ impl PlayedGateway {
             event[name] = value;
         }
         if event.get("turn_id").is_none() {
-            event["turn_id"] = json!("t1");
+            event["turn_id"] = self.turn.clone();
         }
         self.send(&event);
     }
@@ -127,4 +130,53 @@ fn the_end_of_one_turn_has_no_text_of_another_printed_twice() {
     gateway.event(json!({"event": "stream_end", "stream_id": "s", "text": "once", "turn_id": "~1"}));
     gateway.event(json!({"event": "message", "text": "and no more", "turn_id": "~1"}));
     terminal.wait_for_next("  and no more\r\n");
+}
+
+#[test]
+fn what_a_subagent_does_is_indented_like_its_text() {
+    let (mut gateway, mut terminal) = PlayedGateway::with_turn();
+    gateway.tool("start", "a", json!({"title": "Look around"}));
+    gateway.tool("start", "b", json!({"arguments": {"command": "ls"}, "parent_call_id": "a"}));
+    gateway.tool("update", "b", json!({"output": "a.rs\n", "parent_call_id": "a"}));
+    gateway.tool("error", "b", json!({"error": "no", "parent_call_id": "a"}));
+    gateway.event(json!({"event": "delta", "stream_id": "s", "text": "Nothing.", "parent_call_id": "a"}));
+    gateway.tool("start", "c", json!({"arguments": {"command": "pwd"}}));
+    terminal.wait_for("[Bash] Look around\r\n[subagent: Look around]\r\n    [Bash] ls\r\n      | a.rs\r\n");
+    terminal.wait_for_next("    [Bash failed] no\r\n      Nothing.\r\n[Bash] pwd\r\n");
+}
+
+#[test]
+fn the_prompt_comes_back_below_what_the_program_says_and_not_between_the_turns_of_a_chat() {
+    let (mut gateway, mut terminal) = PlayedGateway::with_turn();
+    gateway.event(json!({"event": "turn_end", "outcome": "completed", "latency_ms": 1}));
+    terminal.wait_for("[ended without an answer]\r\n> ");
+    terminal.write("/help");
+    terminal.wait_for("commands of their own.\r\n> ");
+    terminal.write("/attach c2");
+    gateway.receive("attach");
+    gateway.send(&json!({"event": "attached", "chat_id": "c2", "epoch": "e", "head": 4, "recovered": false}));
+    let in_turn = |seq, turn_id: &str, mut event: Value| {
+        event.as_object_mut().unwrap().extend(
+            json!({"chat_id": "c2", "epoch": "e", "seq": seq, "turn_id": turn_id})
+                .as_object()
+                .unwrap()
+                .clone(),
+        );
+        event
+    };
+    let ended = json!({"event": "turn_end", "outcome": "completed", "latency_ms": 1});
+    let events = json!([
+        in_turn(1, "t8", json!({"event": "message", "text": "one"})),
+        in_turn(2, "t8", ended.clone()),
+        in_turn(3, "t9", json!({"event": "message", "text": "two"})),
+        in_turn(4, "t9", ended),
+    ]);
+    gateway.send(
+        &json!({"event": "snapshot", "chat_id": "c2", "epoch": "e", "seq": 4, "part": 0, "more": false,
+        "events": events, "state": {"queue": [], "requests": []}}),
+    );
+    gateway.send(&json!({"event": "replay_end", "chat_id": "c2", "epoch": "e", "seq": 4}));
+    terminal.wait_for("/attach c2\r\n");
+    terminal.wait_for("  one\r\n");
+    terminal.wait_for_next("  two\r\n> ");
 }

@@ -45,8 +45,7 @@ impl Session {
         }
         match words.as_slice() {
             [] if self.requests.is_open() => self.answer(line, read),
-            [] if self.is_busy() => {}
-            [] => self.idle(),
+            [] => {}
             ["/help"] => self.note(HELP),
             ["/quit" | "/exit"] => self.quit(),
             ["/stop"] => self.stop(),
@@ -149,7 +148,6 @@ impl Session {
             return;
         }
         self.note(&format!("{why} The next message begins a new chat; /chats lists the others."));
-        self.idle();
     }
 
     /// Stops the turn in which the agent works, or this client's next turn if none runs. Other turns go on.

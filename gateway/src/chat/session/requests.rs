@@ -107,9 +107,6 @@ impl Session {
         self.requests.replayed();
         self.carry_out_steps();
         self.stop_again();
-        if !self.is_busy() && !self.requests.is_open() {
-            self.idle();
-        }
     }
 
     /// Handles an error that names no request. Returns whether a page of an input was being fetched, which it is then

@@ -30,7 +30,6 @@ fn did(session: &mut Session) -> Vec<String> {
             Effect::Store(_) | Effect::Forget(_) => continue,
             Effect::List(chats) => format!("list {}", chats.len()),
             Effect::RetryAfter(ms) => format!("retry {ms}"),
-            Effect::Idle => "idle".into(),
             Effect::Quit(status) => format!("quit {status}"),
         });
     }
@@ -71,7 +70,9 @@ fn end(seq: u64, outcome: &str) -> String {
 /// A session in the middle of an answer.
 fn streaming() -> Session {
     let mut session = Session::new(None, false);
-    assert_eq!(hear(&mut session, READY), ["idle"]);
+    assert!(!session.awaits_message(), "not connected");
+    assert_eq!(hear(&mut session, READY), [""; 0]);
+    assert!(session.awaits_message());
     assert_eq!(line(&mut session, "hi", "t1"), [MESSAGE]);
     assert_eq!(hear(&mut session, &accepted("t1", 1)), [""; 0]);
     hear(&mut session, &event(2, "t1", r#""event":"turn_started","started_at_ms":1"#));
@@ -83,7 +84,11 @@ fn streaming() -> Session {
 fn an_answer_streams_and_ends() {
     let mut session = streaming();
     assert_eq!(hear(&mut session, &delta(3)), [""; 0], "known already");
-    assert_eq!(hear(&mut session, &end(4, "completed")), ["show 4 own", "idle"]);
+    assert!(!session.awaits_message());
+    assert_eq!(hear(&mut session, &end(4, "completed")), ["show 4 own"]);
+    assert!(session.awaits_message());
+    session.handle_disconnect();
+    assert!(!session.awaits_message());
 }
 
 #[test]
@@ -95,7 +100,7 @@ fn a_lost_connection_is_taken_up_at_the_cursor() {
     let attached = r#"{"event":"attached","chat_id":"d","epoch":"e","head":5,"recovered":true}"#;
     assert_eq!(hear(&mut session, attached), [""; 0]);
     assert_eq!(hear(&mut session, &delta(4)), ["show 4 own"]);
-    assert_eq!(hear(&mut session, &end(5, "completed")), ["show 5 own", "idle"]);
+    assert_eq!(hear(&mut session, &end(5, "completed")), ["show 5 own"]);
 }
 
 #[test]
@@ -129,7 +134,7 @@ fn a_refused_cursor_gives_the_chat_anew() {
         delta(3),
         end(4, "interrupted")
     );
-    assert_eq!(hear(&mut session, &snapshot), ["show 3 own", "show 4 own", "idle"]);
+    assert_eq!(hear(&mut session, &snapshot), ["show 3 own", "show 4 own"]);
 }
 
 fn asks(seq: u64, rest: &str) -> String {
@@ -167,7 +172,7 @@ fn a_damaged_chat_is_left_and_the_next_message_begins_another() {
     let damaged =
         r#"{"event":"error","code":"damaged","detail":"it is damaged","retryable":false,"chat_id":"d"}"#;
     let mut session = streaming();
-    assert_eq!(hear(&mut session, damaged), ["left", "note", "idle"]);
+    assert_eq!(hear(&mut session, damaged), ["left", "note"]);
     assert_eq!(line(&mut session, "on we go", "t2")[0], r#"send {"type":"new_chat"}"#);
 }
 
@@ -297,9 +302,9 @@ fn who_answers_is_told_once() {
     let mut session = Session::new(None, false);
     let ready =
         r#"{"event":"ready","chat_id":"d","agent":{"agent":"claude","workspace":"~/x","sandbox":"off"}}"#;
-    assert_eq!(hear(&mut session, ready), ["idle", "note"]);
+    assert_eq!(hear(&mut session, ready), ["note"]);
     session.handle_disconnect();
-    assert_eq!(hear(&mut session, ready), ["idle"]);
+    assert_eq!(hear(&mut session, ready), [""; 0]);
     let changed = r#"{"event":"agent_state","chat_id":"d","agent":"demo"}"#;
     assert_eq!(hear(&mut session, changed), [""; 0], "of no chat that is shown here");
     line(&mut session, "hi", "t1");
@@ -323,16 +328,16 @@ fn lines_of_a_pipe_are_sent_one_after_the_other() {
     session.handle_input_end();
     assert_eq!(did(&mut session), [""; 0]);
     session.handle_frame(Frame::read(READY), turn("t1"));
-    assert_eq!(did(&mut session), ["idle", MESSAGE]);
+    assert_eq!(did(&mut session), [MESSAGE]);
     hear(&mut session, &accepted("t1", 1));
     let request = event(2, "t1", r#""event":"permission_request","request_id":"r","tool":"Bash","input":{}"#);
     assert_eq!(hear(&mut session, &request), ["note"], "nobody is there to ask");
     session.handle_frame(Frame::read(&end(3, "failed")), turn("t2"));
     let second = r#"send {"type":"message","chat_id":"d","content":"ho","turn_id":"t2"}"#;
-    assert_eq!(did(&mut session), ["show 3 own", "idle", second]);
+    assert_eq!(did(&mut session), ["show 3 own", second]);
     hear(&mut session, &accepted("t2", 4));
     let last = event(5, "t2", r#""event":"turn_end","outcome":"completed","latency_ms":1"#);
-    assert_eq!(hear(&mut session, &last), ["show 5 own", "idle", "quit 1"], "one of them failed");
+    assert_eq!(hear(&mut session, &last), ["show 5 own", "quit 1"], "one of them failed");
 }
 
 #[test]
@@ -346,7 +351,7 @@ fn a_refusal_for_the_rate_is_tried_again_and_others_are_told() {
     session.flush();
     assert_eq!(did(&mut session), [MESSAGE]);
     let large = r#"{"event":"error","code":"too_large","detail":"long","retryable":false,"turn_id":"t1"}"#;
-    assert_eq!(hear(&mut session, large), ["note", "idle"]);
+    assert_eq!(hear(&mut session, large), ["note"]);
 }
 
 #[test]

@@ -28,8 +28,10 @@ fn the_agents_own_turn_is_shown_and_the_prompt_waits_for_its_end() {
     let mut session = working();
     let said = event(6, "own", r#""event":"delta","stream_id":"s","text":"x""#);
     assert_eq!(hear(&mut session, &said), ["show 6"]);
-    assert_eq!(line(&mut session, "", "x"), [""; 0], "a turn runs");
-    assert_eq!(hear(&mut session, &ended(7)), ["show 7", "idle"]);
+    assert_eq!(line(&mut session, "", "x"), [""; 0]);
+    assert!(!session.awaits_message(), "a turn runs");
+    assert_eq!(hear(&mut session, &ended(7)), ["show 7"]);
+    assert!(session.awaits_message());
 }
 
 #[test]
@@ -138,5 +140,5 @@ fn a_program_that_waits_for_its_answer_is_not_ended_by_the_agents_own_turn() {
     assert_eq!(hear(&mut session, &ended(3)), ["show 3"]);
     session.handle_interrupt();
     assert_eq!(did(&mut session), ["note".to_owned(), cancel("t1")], "its own turn is stopped");
-    assert_eq!(hear(&mut session, &end(4, "cancelled")), ["show 4 own", "idle", "quit 130"]);
+    assert_eq!(hear(&mut session, &end(4, "cancelled")), ["show 4 own", "quit 130"]);
 }

@@ -16,7 +16,7 @@ fn ctrl_c_stops_the_turn_and_then_the_program() {
     let mut session = streaming();
     session.handle_interrupt();
     assert_eq!(did(&mut session), ["note".to_owned(), cancel("t1")]);
-    assert_eq!(hear(&mut session, &end(4, "cancelled")), ["show 4 own", "idle"]);
+    assert_eq!(hear(&mut session, &end(4, "cancelled")), ["show 4 own"]);
     session.handle_interrupt();
     assert_eq!(did(&mut session), ["quit 130"]);
     let mut session = streaming();
