@@ -266,10 +266,13 @@ impl Journal {
         events.unwrap_or_default()
     }
 
-    /// The chats that a gateway recovers at its start, which have open turns or agents.
+    /// The chats that a gateway recovers at its start, which have open turns, background tasks or agents.
     pub fn unfinished(&self) -> Vec<(ChatKey, Option<AgentInstanceId>)> {
         let records = self.keys.iter().filter_map(|key| Some((key.clone(), self.chat(key)?)));
-        let unfinished = records.filter(|(_, record)| !record.turns.is_empty() || record.agent.is_some());
+        let unfinished = records.filter(|(_, record)| {
+            let has_work = record.agent_turn.is_some() || !record.tasks.is_empty();
+            !record.turns.is_empty() || record.agent.is_some() || has_work
+        });
         unfinished.map(|(key, record)| (key, record.agent.map(|agent| agent.instance))).collect()
     }
 

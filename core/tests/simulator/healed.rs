@@ -12,8 +12,9 @@ use switchboard_core::{
 
 use super::{agents::LATE, recorder::text_of, sim::Sim};
 
-/// Maximum number of rounds until a world without faults is at rest.
-const ROUNDS: usize = 3000;
+/// Maximum number of rounds until a world without faults is at rest. They take less time than until a silent turn is
+/// cancelled, so that the world rests only if the hub has taken every end of a turn.
+const ROUNDS: usize = 1000;
 
 impl Sim {
     /// All faults stop: every accepted turn must end, and every client must get all events.
