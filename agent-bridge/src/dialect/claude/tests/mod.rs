@@ -14,6 +14,7 @@ mod render;
 mod saying;
 mod skipped;
 mod subagents;
+mod talk;
 mod tasks;
 mod text;
 mod turns;

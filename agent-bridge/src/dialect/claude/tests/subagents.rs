@@ -1,17 +1,15 @@
 //! Subagents: what they say, use and ask, and how it ends.
 
 use serde_json::{Value, json};
-use switchboard_core::ids::TurnId;
 
 use super::{
-    codec,
     lines::{
         ask, assistant, block_start, block_stop, by, check, message_start, message_stop, result, shown,
         system, text, text_delta, tool_result, tool_use,
     },
-    render::render,
+    talk::Talk,
 };
-use crate::dialect::{Codec as _, Decoded, Delivered};
+use crate::dialect::{Codec as _, Delivered};
 
 fn says(parent: Option<&str>, id: &str, block: Value) -> Value {
     by(parent, assistant(id, block))
@@ -152,42 +150,29 @@ fn a_background_subagent_goes_on_after_the_turn() {
         r#"tool_end u1 Agent Ok("The subagent works in the background.")"#,
         "under u1: tool u2 Bash {}",
     ];
-    let prompt = |codec: &mut super::ClaudeCodec, id: &str| {
-        codec.delivered(Delivered::Prompt(&TurnId::parse(id).unwrap()));
-    };
-    let mut codec = codec();
-    let mut position = 0;
-    let mut decode = |codec: &mut super::ClaudeCodec, lines: &[Value]| {
-        let mut shown = Vec::new();
-        for line in lines {
-            position += 1;
-            let mut out = Decoded::default();
-            codec.decode(position, line.to_string().as_bytes(), &mut out);
-            let rendered = render(0, &out);
-            shown.extend(rendered.lines().map(|line| line[4..].to_owned()).filter(|line| line != "."));
-        }
-        shown
-    };
-    prompt(&mut codec, "t-1");
+    let answered = [r#"message "x""#, "turn_ended Completed", "(turn ended)"];
     let init = system("init", json!({}));
-    assert_eq!(decode(&mut codec, std::slice::from_ref(&init)), [""; 0]);
-    assert_eq!(decode(&mut codec, &before), shown);
-    assert_eq!(decode(&mut codec, &[ended()]), [r#"message "x""#, "turn_ended Completed", "(turn ended)"]);
-    assert_eq!(
-        decode(&mut codec, &[ended_use(SUB, "u2", "done")]),
-        ["agent_turn Background", r#"under u1: tool_end u2 Bash Ok("done")"#],
-        "a turn of the agent's own, in which the tool use ends"
-    );
-    prompt(&mut codec, "t-2");
-    assert_eq!(decode(&mut codec, &[init]), ["agent_turn_ended Completed"]);
-    assert_eq!(decode(&mut codec, &[says(SUB, "s1", uses("u3", "Bash"))]), ["under u1: tool u3 Bash {}"]);
-    assert_eq!(decode(&mut codec, &[ended()]), [r#"message "x""#, "turn_ended Completed", "(turn ended)"]);
-    let over = [notified("killed"), ended_use(SUB, "u3", "too late")];
-    assert_eq!(
-        decode(&mut codec, &over),
-        [r#"task a1 Agent "look" Stopped "u1""#],
-        "the hub ended the tool use"
-    );
+    let mut talk = Talk::new();
+    talk.prompt("t-1");
+    talk.says(&init);
+    before.iter().for_each(|line| talk.says(line));
+    talk.gave(&shown);
+    talk.says(ended());
+    talk.gave(&answered);
+    // A turn of the agent's own, in which the tool use ends.
+    talk.says(ended_use(SUB, "u2", "done"));
+    talk.gave(&["agent_turn Background", r#"under u1: tool_end u2 Bash Ok("done")"#]);
+    talk.prompt("t-2");
+    talk.says(init);
+    talk.gave(&["agent_turn_ended Completed"]);
+    talk.says(says(SUB, "s1", uses("u3", "Bash")));
+    talk.gave(&["under u1: tool u3 Bash {}"]);
+    talk.says(ended());
+    talk.gave(&answered);
+    // The hub ends the tool use.
+    talk.says(notified("killed"));
+    talk.says(ended_use(SUB, "u3", "too late"));
+    talk.gave(&[r#"task a1 Agent "look" Stopped "u1""#]);
 }
 
 #[test]
@@ -283,19 +268,15 @@ fn a_denial_is_remembered_while_the_subagent_that_asked_goes_on() {
 
 #[test]
 fn a_stop_ends_a_turn_of_subagents_alone() {
-    let mut codec = codec();
-    let mut out = Decoded::default();
-    let lines = [launched("u1"), says(SUB, "s1", text("sub"))];
-    for (position, line) in lines.iter().enumerate() {
-        codec.decode(position as u64, line.to_string().as_bytes(), &mut out);
-    }
-    assert_eq!(out.agent_turn, Some(true));
-    codec.delivered(Delivered::CancelAgentTurn);
-    let receipt = json!({"type": "control_response",
-        "response": {"subtype": "success", "request_id": "cancel-1", "response": {"still_queued": []}}});
-    codec.decode(2, receipt.to_string().as_bytes(), &mut out);
-    assert_eq!(out.agent_turn, Some(false));
-    assert!(render(0, &out).ends_with("agent_turn_ended Cancelled\n"));
+    let mut talk = Talk::new();
+    talk.says(launched("u1"));
+    talk.says(says(SUB, "s1", text("sub")));
+    let task = r#"task a1 Agent "look" Running "u1""#;
+    talk.gave(&[task, "agent_turn Background", r#"under u1: message "sub""#]);
+    talk.codec.delivered(Delivered::CancelAgentTurn);
+    talk.says(json!({"type": "control_response",
+        "response": {"subtype": "success", "request_id": "cancel-1", "response": {"still_queued": []}}}));
+    talk.gave(&["agent_turn_ended Cancelled"]);
 }
 
 #[test]

@@ -1,44 +1,10 @@
 //! Whose turn a record belongs to, and which turns a result ends.
 
 use serde_json::{Value, json};
-use switchboard_core::ids::{RequestId, TurnId};
+use switchboard_core::ids::RequestId;
 
-use super::{codec, lines, render::render};
-use crate::dialect::{Codec as _, Decoded, Delivered, claude::ClaudeCodec};
-
-/// A conversation: the codec, and all that it gave.
-struct Talk {
-    codec: ClaudeCodec,
-    position: usize,
-    shown: Vec<String>,
-}
-
-impl Talk {
-    fn new() -> Self {
-        Self { codec: codec(), position: 0, shown: Vec::new() }
-    }
-
-    /// Delivers a prompt. Returns its id at the agent.
-    fn prompt(&mut self, turn_id: &str) -> String {
-        self.codec.delivered(Delivered::Prompt(&TurnId::parse(turn_id).unwrap()));
-        self.codec.state.turn.as_ref().unwrap().uuid.clone()
-    }
-
-    fn says(&mut self, line: impl AsRef<str>) {
-        self.position += 1;
-        let mut out = Decoded::default();
-        self.codec.decode(self.position as u64, line.as_ref().as_bytes(), &mut out);
-        let shown = render(self.position, &out);
-        let shown = shown.lines().map(|line| line[4..].to_owned()).filter(|line| line != ".");
-        self.shown.extend(shown);
-    }
-
-    /// What came since the last call.
-    #[track_caller]
-    fn gave(&mut self, expected: &[&str]) {
-        assert_eq!(std::mem::take(&mut self.shown), expected);
-    }
-}
+use super::{lines, talk::Talk};
+use crate::dialect::{Codec as _, Delivered, claude::ClaudeCodec};
 
 const INIT: &str = r#"{"type":"system","subtype":"init"}"#;
 const NOTIFICATION: &str =
