@@ -96,7 +96,8 @@ impl RawClient {
             if let Some(at) = memchr::memmem::find(&self.text, b"\n\n") {
                 let block: Vec<u8> = self.text.drain(..at + 2).collect();
                 let block = parse(std::str::from_utf8(&block).unwrap());
-                assert!(block.data.is_some(), "some libraries make an empty event of {block:?}");
+                let has_event = block.data.as_ref().is_some_and(|data| !data.is_empty());
+                assert!(has_event, "some libraries make an empty event of {block:?}");
                 return Some(block);
             }
             if self.whole || !self.more().await {

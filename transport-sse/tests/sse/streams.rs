@@ -8,7 +8,7 @@ use switchboard_conformance::{
     sse_client::{OpenStream, RawClient, request, status},
 };
 use switchboard_core::{
-    agent::{AgentCommand, AgentEvent},
+    agent::{AgentCommand, AgentEvent, AgentExit},
     ids::Principal,
     wire::Outcome,
 };
@@ -79,6 +79,39 @@ async fn an_idle_stream_has_comments() {
     let block = open.raw.next().await.unwrap();
     assert!(block.comments >= 3, "{block:?}");
     assert!(block.data.unwrap().contains("after comments"));
+}
+
+/// Some libraries report an empty event at each blank line, whatever stands before it.
+#[tokio::test]
+async fn no_block_of_a_stream_is_without_an_event() {
+    let options = Options { comment_every: Duration::from_millis(10), ..Options::default() };
+    let mut server = Server::with(generous_limits(), options).await;
+    let mut open = OpenStream::new(server.address, "/sse?chats=unknown").await;
+    let mut transcript = Vec::new();
+    for chat in ["c1", "c2"] {
+        open.raw.comments(1).await;
+        open.post(&message(chat, "t1")).await;
+        prompted(&server, chat).await;
+        say(&server, chat, "line one\n\n\nline two").await;
+        while transcript
+            .last()
+            .is_none_or(|event: &Value| event["event"] != "delta" || event["chat_id"] != chat)
+        {
+            let block = open.raw.next().await.unwrap();
+            transcript.push(serde_json::from_str(&block.data.unwrap()).unwrap());
+        }
+    }
+    open.raw.comments(1).await;
+    server.gateway.handle().shut_down();
+    for chat in ["c1", "c2"] {
+        server.gateway.agents().exit(chat, AgentExit::Stopped).unwrap();
+    }
+    while let Some(block) = open.raw.next().await {
+        transcript.push(serde_json::from_str(&block.data.unwrap()).unwrap());
+    }
+    assert!(open.raw.is_whole(), "nothing follows the last event");
+    assert!(transcript.iter().all(|event| event["event"].is_string()), "{transcript:?}");
+    server.gateway.finished().await.unwrap();
 }
 
 #[tokio::test]
@@ -299,7 +332,7 @@ async fn a_stop_reaches_the_clients_after_the_ends_of_their_turns() {
     };
     ended.await;
     open.raw.wait_for("turn_end").await;
-    server.gateway.agents().exit("c1", switchboard_core::agent::AgentExit::Stopped).unwrap();
+    server.gateway.agents().exit("c1", AgentExit::Stopped).unwrap();
     assert_eq!(open.raw.closed().await, 1012);
     assert!(open.raw.is_whole(), "a client tells it from a connection that broke");
     server.gateway.finished().await.unwrap();
