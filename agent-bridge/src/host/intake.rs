@@ -61,12 +61,7 @@ enum Read {
 impl Intake {
     /// Reads until the agent's output ends or reading is paused.
     pub(super) async fn run<R: AsyncRead + Unpin>(mut self, mut output: R) -> IntakeEnd<R> {
-        while let Some((kind, records, payload)) = self.backlog.pop_front() {
-            let mut block = begin_block(payload.len());
-            block.extend_from_slice(&payload);
-            self.append(kind, &mut block, records).await;
-        }
-        self.spool.drop_stored_commands();
+        self.append_backlog().await;
         // The spool is trimmed by whole files, so its size must be many times that of a frame.
         let some = usize::try_from(self.limits.host.spool_bytes / 16).unwrap_or(usize::MAX);
         let most = self.limits.read_bytes.min(READ_BYTES).min(some).max(1);
@@ -86,60 +81,88 @@ impl Intake {
                 Read::Pause if block.len() > RECORD_HEAD || skipped.is_some() => continue,
                 Read::Pause => return IntakeEnd::Between(output),
             };
-            if let Some(mut line) = skipped.take() {
-                match line.skip(&block[RECORD_HEAD..]) {
-                    Some(end) => {
-                        self.put_back(&block[RECORD_HEAD + end..]);
-                        self.append_skipped(&line).await;
-                    }
-                    None => skipped = Some(line),
-                }
+            if let Some(line) = skipped.take() {
+                skipped = self.skip(line, &block[RECORD_HEAD..]).await;
                 block.truncate(RECORD_HEAD);
                 continue;
             }
-            let whole = match self.framing {
-                Framing::Reads => block.len(),
-                Framing::Lines { .. } => match memchr::memrchr(b'\n', &block[searched..]) {
-                    Some(last) => searched + last + 1,
-                    None => RECORD_HEAD,
-                },
-            };
+            let whole = self.whole_records(&block, searched);
             let payload = &block[RECORD_HEAD..whole];
             if block.len() - whole > longest || payload.len() > longest && lines::has_longer(payload, longest)
             {
-                let (front, _) = lines::whole(&block[RECORD_HEAD..], 0, longest);
-                self.put_back(&block[RECORD_HEAD + front..]);
-                block.truncate(RECORD_HEAD + front);
-                self.append_lines(&mut block).await;
+                self.append_before_long_line(block, longest).await;
                 skipped = Some(SkippedLine::default());
                 block = begin_block(most);
                 searched = block.len();
                 continue;
             }
-            searched = block.len();
-            if payload.is_empty() {
-                continue;
+            if !payload.is_empty() {
+                block = self.append_whole(block, whole, most).await;
+                if count == most {
+                    // Lets the gateway's task send the frame before more is read. Otherwise the next read waits and
+                    // yields anyway.
+                    tokio::task::yield_now().await;
+                }
             }
-            let records = match &self.framing {
-                Framing::Reads => 1,
-                Framing::Lines { .. } => lines::count(payload),
-            };
-            let turn_ended = may_end_turn(&self.framing, payload);
-            let begun = Bytes::copy_from_slice(&block[whole..]);
-            block.truncate(whole);
-            let frame = self.append(Kind::Output, &mut block, records).await;
-            if turn_ended {
-                self.turn_ended.notify_one();
-            }
-            if count == most {
-                // Lets the gateway's task send the frame before more is read. Otherwise the next read waits and yields
-                // anyway.
-                tokio::task::yield_now().await;
-            }
-            block = again(frame, most + begun.len());
-            block.extend_from_slice(&begun);
             searched = block.len();
         }
+    }
+
+    /// Spools what has to be spooled before anything is read.
+    async fn append_backlog(&mut self) {
+        while let Some((kind, records, payload)) = self.backlog.pop_front() {
+            let mut block = begin_block(payload.len());
+            block.extend_from_slice(&payload);
+            self.append(kind, &mut block, records).await;
+        }
+        self.spool.drop_stored_commands();
+    }
+
+    /// Skips bytes of a line that is too long. Returns the line if it goes on behind them; otherwise spools how long it
+    /// was, and puts back what follows the line.
+    async fn skip(&mut self, mut line: SkippedLine, bytes: &[u8]) -> Option<SkippedLine> {
+        let Some(end) = line.skip(bytes) else { return Some(line) };
+        self.put_back(&bytes[end..]);
+        self.append_skipped(&line).await;
+        None
+    }
+
+    /// Where the last whole record of a block ends. The bytes before `searched` belong to no whole record.
+    fn whole_records(&self, block: &[u8], searched: usize) -> usize {
+        match self.framing {
+            Framing::Reads => block.len(),
+            Framing::Lines { .. } => match memchr::memrchr(b'\n', &block[searched..]) {
+                Some(last) => searched + last + 1,
+                None => RECORD_HEAD,
+            },
+        }
+    }
+
+    /// Spools the lines of a block before the first one that is longer than `longest`, and puts back the rest.
+    async fn append_before_long_line(&mut self, mut block: BytesMut, longest: usize) {
+        let (front, _) = lines::whole(&block[RECORD_HEAD..], 0, longest);
+        self.put_back(&block[RECORD_HEAD + front..]);
+        block.truncate(RECORD_HEAD + front);
+        self.append_lines(&mut block).await;
+    }
+
+    /// Spools the records of a block up to `whole`. Returns the next block, which begins with the rest.
+    async fn append_whole(&mut self, mut block: BytesMut, whole: usize, most: usize) -> BytesMut {
+        let payload = &block[RECORD_HEAD..whole];
+        let records = match &self.framing {
+            Framing::Reads => 1,
+            Framing::Lines { .. } => lines::count(payload),
+        };
+        let turn_ended = may_end_turn(&self.framing, payload);
+        let begun = Bytes::copy_from_slice(&block[whole..]);
+        block.truncate(whole);
+        let frame = self.append(Kind::Output, &mut block, records).await;
+        if turn_ended {
+            self.turn_ended.notify_one();
+        }
+        let mut next = again(frame, most + begun.len());
+        next.extend_from_slice(&begun);
+        next
     }
 
     /// Returns bytes that were read, so that they are read again.

@@ -141,73 +141,90 @@ pub(super) fn is_unusable(error: &rusqlite::Error) -> bool {
 
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path.display();
-        match &self.reason {
-            OpenErrorReason::InUse { pid: Some(pid) } => write!(
+        write!(f, "{} ", self.path.display())?;
+        match self.reason.words() {
+            Some(words) => f.write_str(words),
+            None => self.reason.write_details(f),
+        }
+    }
+}
+
+impl OpenErrorReason {
+    /// What to say about the file, for a reason without details.
+    fn words(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::InUse { pid: None } => {
+                "is in use by another gateway: stop that one first, or give this one another data directory"
+            }
+            Self::NotAJournal => {
+                "is not a Switchboard journal, and was left as it is: give the gateway another data directory, or move \
+                 this file away"
+            }
+            Self::NotPermitted => {
+                "cannot be read and written by this user: check who owns it and its folder (the gateway needs to \
+                 create files beside it), and that the file system is not read-only"
+            }
+            Self::NoFolder => "cannot be created: its folder does not exist; create it or name another",
+            Self::Missing => "does not exist: name a file that does",
+            Self::Exists => "exists already, and was left as it is: name another file, or move this one away",
+            Self::DiskFull => "cannot be opened: the disk is full; free some space",
+            Self::InUse { pid: Some(_) }
+            | Self::Newer { .. }
+            | Self::Damaged { .. }
+            | Self::DamagedCopy { .. }
+            | Self::Lost { .. }
+            | Self::Unreadable { .. }
+            | Self::Io(_)
+            | Self::Sqlite(_) => return None,
+        })
+    }
+
+    /// Writes what to say about the file, for a reason with details.
+    fn write_details(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InUse { pid: Some(pid) } => write!(
                 f,
-                "{path} is in use by another gateway (process {pid}): stop that one first, or give this one \
-                 another data directory"
+                "is in use by another gateway (process {pid}): stop that one first, or give this one another data \
+                 directory"
             ),
-            OpenErrorReason::InUse { pid: None } => write!(
+            Self::Newer { found, known } => write!(
                 f,
-                "{path} is in use by another gateway: stop that one first, or give this one another data directory"
+                "was written by a newer Switchboard (format {found}; this one knows up to {known}), and was left as \
+                 it is: run that version, or restore a backup made before the upgrade"
             ),
-            OpenErrorReason::NotAJournal => write!(
+            Self::Damaged { detail } => write!(
                 f,
-                "{path} is not a Switchboard journal, and was left as it is: give the gateway another data \
-                 directory, or move this file away"
-            ),
-            OpenErrorReason::Newer { found, known } => write!(
-                f,
-                "{path} was written by a newer Switchboard (format {found}; this one knows up to {known}), and \
-                 was left as it is: run that version, or restore a backup made before the upgrade"
-            ),
-            OpenErrorReason::Damaged { detail } => write!(
-                f,
-                "{path} is damaged ({detail}), and every file was left as it is: restore a backup into another data \
+                "is damaged ({detail}), and every file was left as it is: restore a backup into another data \
                  directory; or start once with --accept-loss to set the files aside and go on with what can be read; \
                  `switchboard doctor` says which chats are damaged"
             ),
-            OpenErrorReason::DamagedCopy { detail } => {
-                write!(f, "{path} is damaged ({detail}): restore another backup")
-            }
-            OpenErrorReason::Lost { detail } => write!(
+            Self::DamagedCopy { detail } => write!(f, "is damaged ({detail}): restore another backup"),
+            Self::Lost { detail } => write!(
                 f,
-                "{path} lacks data that was committed ({detail}): a start would lose chats or parts of them, so every \
-                 file was left as it is: put back what is missing, restore a backup into another data directory, or \
-                 start once with --accept-loss to set the files aside and go on with what is left (also if you put a \
-                 backup in its place yourself)"
+                "lacks data that was committed ({detail}): a start would lose chats or parts of them, so every file \
+                 was left as it is: put back what is missing, restore a backup into another data directory, or start \
+                 once with --accept-loss to set the files aside and go on with what is left (also if you put a backup \
+                 in its place yourself)"
             ),
-            OpenErrorReason::NotPermitted => write!(
+            Self::Unreadable { detail } => write!(
                 f,
-                "{path} cannot be read and written by this user: check who owns it and its folder (the gateway \
-                 needs to create files beside it), and that the file system is not read-only"
+                "cannot be read ({detail}): the disk returns errors, and every file was left as it is; copy the data \
+                 directory to another disk with a program that reads past them, such as ddrescue, and start there \
+                 with --accept-loss, or restore a backup"
             ),
-            OpenErrorReason::NoFolder => {
-                write!(f, "{path} cannot be created: its folder does not exist; create it or name another")
-            }
-            OpenErrorReason::Missing => write!(f, "{path} does not exist: name a file that does"),
-            OpenErrorReason::Exists => {
-                write!(
-                    f,
-                    "{path} exists already, and was left as it is: name another file, or move this one away"
-                )
-            }
-            OpenErrorReason::DiskFull => {
-                write!(f, "{path} cannot be opened: the disk is full; free some space")
-            }
-            OpenErrorReason::Unreadable { detail } => write!(
+            Self::Io(error) => write!(f, "cannot be opened: {error}"),
+            Self::Sqlite(error) => write!(
                 f,
-                "{path} cannot be read ({detail}): the disk returns errors, and every file was left as it is; copy the \
-                 data directory to another disk with a program that reads past them, such as ddrescue, and start \
-                 there with --accept-loss, or restore a backup"
+                "cannot be opened: {error}; it needs a local file system with shared memory and locks (network file \
+                 systems often lack them)"
             ),
-            OpenErrorReason::Io(error) => write!(f, "{path} cannot be opened: {error}"),
-            OpenErrorReason::Sqlite(error) => write!(
-                f,
-                "{path} cannot be opened: {error}; it needs a local file system with shared memory and locks \
-                 (network file systems often lack them)"
-            ),
+            Self::InUse { pid: None }
+            | Self::NotAJournal
+            | Self::NotPermitted
+            | Self::NoFolder
+            | Self::Missing
+            | Self::Exists
+            | Self::DiskFull => Ok(()),
         }
     }
 }

@@ -70,40 +70,7 @@ fn chat_record(db: &Connection, generation: i64, chat: &ChatKey) -> rusqlite::Re
     let found = db
         .prepare_cached(read::CHAT)?
         .query_row((chat.principal.as_str(), chat.chat.as_str()), |row| {
-            let goal: Option<String> = row.get(6)?;
-            let agent: Option<i64> = row.get(9)?;
-            let work: Option<String> = row.get(11)?;
-            let agent_turn: Option<String> = row.get(13)?;
-            let tasks: Option<String> = row.get(14)?;
-            let record = ChatRecord {
-                chat: chat.chat.clone(),
-                version: Version(unsigned(row, 15)?),
-                updated_at_ms: unsigned(row, 16)?,
-                head: Cursor { epoch: id(row, 2, Epoch::parse)?, seq: unsigned(row, 4)? },
-                title: row.get(5)?,
-                goal_state: goal.map(|goal| json(6, &goal)).transpose()?.unwrap_or_default(),
-                session: row.get(7)?,
-                turns: Vec::new(),
-                agent_turn: agent_turn.map(|turn| json(13, &turn)).transpose()?,
-                tasks: tasks.map(|tasks| json(14, &tasks)).transpose()?.unwrap_or_default(),
-                requests: Vec::new(),
-                open_work: work.map(|work| json(11, &work)).transpose()?.unwrap_or_default(),
-                last_command: unsigned(row, 8)?,
-                last_request: unsigned(row, 12)?,
-                agent: None,
-                commands: Vec::new(),
-                earlier: None,
-            };
-            let agent = match agent {
-                Some(instance) => {
-                    let position: i64 = row.get(10)?;
-                    let (instance, position) =
-                        (AgentInstanceId(instance.cast_unsigned()), position.cast_unsigned());
-                    Some(RecordedAgent { instance, position, checkpoint: None })
-                }
-                None => None,
-            };
-            Ok((chat_row(row)?, ChatRecord { agent, ..record }))
+            Ok((chat_row(row)?, own_columns(row, chat)?))
         })
         .optional()?;
     let Some((row, mut record)) = found else {
@@ -114,6 +81,46 @@ fn chat_record(db: &Connection, generation: i64, chat: &ChatKey) -> rusqlite::Re
     if row.generation < generation {
         return Ok(Read::Stale);
     }
+    add_other_rows(db, &row, &mut record)?;
+    Ok(Read::Found(Found::Chat(Some(Box::new(record)))))
+}
+
+/// A chat's record without what is in rows of other tables.
+fn own_columns(row: &Row<'_>, chat: &ChatKey) -> rusqlite::Result<ChatRecord> {
+    let goal: Option<String> = row.get(6)?;
+    let agent: Option<i64> = row.get(9)?;
+    let work: Option<String> = row.get(11)?;
+    let agent_turn: Option<String> = row.get(13)?;
+    let tasks: Option<String> = row.get(14)?;
+    Ok(ChatRecord {
+        chat: chat.chat.clone(),
+        version: Version(unsigned(row, 15)?),
+        updated_at_ms: unsigned(row, 16)?,
+        head: Cursor { epoch: id(row, 2, Epoch::parse)?, seq: unsigned(row, 4)? },
+        title: row.get(5)?,
+        goal_state: goal.map(|goal| json(6, &goal)).transpose()?.unwrap_or_default(),
+        session: row.get(7)?,
+        turns: Vec::new(),
+        agent_turn: agent_turn.map(|turn| json(13, &turn)).transpose()?,
+        tasks: tasks.map(|tasks| json(14, &tasks)).transpose()?.unwrap_or_default(),
+        requests: Vec::new(),
+        open_work: work.map(|work| json(11, &work)).transpose()?.unwrap_or_default(),
+        last_command: unsigned(row, 8)?,
+        last_request: unsigned(row, 12)?,
+        agent: agent.map(|instance| recorded_agent(row, instance)).transpose()?,
+        commands: Vec::new(),
+        earlier: None,
+    })
+}
+
+fn recorded_agent(row: &Row<'_>, instance: i64) -> rusqlite::Result<RecordedAgent> {
+    let position: i64 = row.get(10)?;
+    let (instance, position) = (AgentInstanceId(instance.cast_unsigned()), position.cast_unsigned());
+    Ok(RecordedAgent { instance, position, checkpoint: None })
+}
+
+/// Adds to a chat's record what is in rows of other tables.
+fn add_other_rows(db: &Connection, row: &ChatRow, record: &mut ChatRecord) -> rusqlite::Result<()> {
     if let Some(agent) = &mut record.agent {
         let state: Option<Vec<u8>> =
             db.prepare_cached(read::CHECKPOINT)?.query_row([row.id], |row| row.get(0)).optional()?;
@@ -123,21 +130,7 @@ fn chat_record(db: &Connection, generation: i64, chat: &ChatKey) -> rusqlite::Re
         all(db, read::OPEN_TURNS, row.id, |turn| Ok((open_turn(turn, row.epoch_no)?, prompt(turn)?)))?;
     let prompts;
     (record.turns, prompts) = turns.into_iter().unzip::<_, _, Vec<_>, Vec<_>>();
-    record.requests = all(db, read::REQUESTS, row.id, |row| {
-        let request_id = id(row, 0, RequestId::parse)?;
-        let agent_request_id: Option<String> = row.get(3)?;
-        Ok(OpenRequest {
-            // Earlier versions used the agent's request id as the chat's request id.
-            agent_request_id: match agent_request_id {
-                Some(_) => id(row, 3, RequestId::parse)?,
-                None => request_id.clone(),
-            },
-            request_id,
-            question: row.get(1)?,
-            input: row.get(4)?,
-            frame: frame(row, 2)?,
-        })
-    })?;
+    record.requests = all(db, read::REQUESTS, row.id, open_request)?;
     record.commands = all(db, read::COMMANDS, row.id, command)?;
     record.commands.extend(prompts.into_iter().flatten());
     record.commands.sort_by_key(AgentCommand::id);
@@ -146,7 +139,23 @@ fn chat_record(db: &Connection, generation: i64, chat: &ChatKey) -> rusqlite::Re
         record.earlier =
             db.prepare_cached(read::EARLIER)?.query_row((row.id, row.epoch_no), newest).optional()?;
     }
-    Ok(Read::Found(Found::Chat(Some(Box::new(record)))))
+    Ok(())
+}
+
+fn open_request(row: &Row<'_>) -> rusqlite::Result<OpenRequest> {
+    let request_id = id(row, 0, RequestId::parse)?;
+    let agent_request_id: Option<String> = row.get(3)?;
+    Ok(OpenRequest {
+        // Earlier versions used the agent's request id as the chat's request id.
+        agent_request_id: match agent_request_id {
+            Some(_) => id(row, 3, RequestId::parse)?,
+            None => request_id.clone(),
+        },
+        request_id,
+        question: row.get(1)?,
+        input: row.get(4)?,
+        frame: frame(row, 2)?,
+    })
 }
 
 fn all<T>(
