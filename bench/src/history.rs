@@ -75,6 +75,34 @@ async fn committed(answered: &mut mpsc::UnboundedReceiver<JournalAnswer>) -> io:
     }
 }
 
+/// One of the events of a turn.
+fn body(seq: u64, events: u64, at_ms: u64) -> ChatBody {
+    match seq {
+        1 => ChatBody::UserMessage {
+            text: "go".into(),
+            starts_turn: true,
+            active_turn_id: None,
+            created_at_ms: at_ms,
+            client_id: None,
+        },
+        2 => ChatBody::TurnStarted { origin: TurnOrigin::User, reason: None, started_at_ms: at_ms },
+        seq if seq == events => ChatBody::TurnEnd {
+            origin: TurnOrigin::User,
+            outcome: Outcome::Completed,
+            latency_ms: 1,
+            usage: None,
+            cost: None,
+            error: None,
+            goal_state: None,
+        },
+        seq => {
+            let mut text = Vec::new();
+            token::put(&mut text, seq - 3);
+            ChatBody::Delta { stream_id: "s1".into(), text: String::from_utf8_lossy(&text).into_owned() }
+        }
+    }
+}
+
 /// The appends of one turn: the message, the deltas and the end of the turn.
 fn appends(chat: u64, events: u64) -> Vec<Append> {
     let chat_id = ChatId::parse(&format!("bench-{chat}")).expect("a chat id");
@@ -83,30 +111,6 @@ fn appends(chat: u64, events: u64) -> Vec<Append> {
     let key = ChatKey { principal: Principal::owner(), chat: chat_id.clone() };
     let at_ms = 1_700_000_000_000 + chat;
     let event = |seq: u64| {
-        let body = match seq {
-            1 => ChatBody::UserMessage {
-                text: "go".into(),
-                starts_turn: true,
-                active_turn_id: None,
-                created_at_ms: at_ms,
-                client_id: None,
-            },
-            2 => ChatBody::TurnStarted { origin: TurnOrigin::User, reason: None, started_at_ms: at_ms },
-            seq if seq == events => ChatBody::TurnEnd {
-                origin: TurnOrigin::User,
-                outcome: Outcome::Completed,
-                latency_ms: 1,
-                usage: None,
-                cost: None,
-                error: None,
-                goal_state: None,
-            },
-            seq => {
-                let mut text = Vec::new();
-                token::put(&mut text, seq - 3);
-                ChatBody::Delta { stream_id: "s1".into(), text: String::from_utf8_lossy(&text).into_owned() }
-            }
-        };
         let position = EventPosition {
             chat_id: chat_id.clone(),
             epoch: epoch.clone(),
@@ -115,7 +119,7 @@ fn appends(chat: u64, events: u64) -> Vec<Append> {
             turn_id: Some(turn_id.clone()),
             parent_call_id: None,
         };
-        LogEvent { first_seq: seq, seq, frame: encode_chat(&position, &body) }
+        LogEvent { first_seq: seq, seq, frame: encode_chat(&position, &body(seq, events, at_ms)) }
     };
     let hash = [0; 32];
     let accepted =

@@ -79,11 +79,8 @@ pub fn set_limit(limits: &mut Limits, name: &str, value: u64) -> Result<(), Stri
 ///
 /// The kind is unknown, or its arguments are wrong.
 pub fn agent_event(says: &Says) -> Result<AgentEvent, String> {
-    let text = |at: usize| {
-        let value = says.args.get(at).and_then(Value::as_str);
-        value.map(str::to_owned).ok_or_else(|| format!("{} lacks a text", says.kind))
-    };
-    let value = |at: usize| says.args.get(at).cloned().ok_or_else(|| format!("{} lacks a value", says.kind));
+    let text = |at| text_of(says, at);
+    let value = |at| value_of(says, at);
     let void = says.args.get(1).is_some_and(|word| word == "void");
     Ok(match says.kind.as_str() {
         "text" => AgentEvent::Text { stream: text(0)?.into(), text: text(1)? },
@@ -107,8 +104,7 @@ pub fn agent_event(says: &Says) -> Result<AgentEvent, String> {
             AgentEvent::Notice { level, code: text(1)?, text: text(2)?, data: None }
         }
         "under" => {
-            let kind = text(1)?;
-            let inner = Says { kind, args: says.args.iter().skip(2).cloned().collect() };
+            let inner = Says { kind: text(1)?, args: says.args.iter().skip(2).cloned().collect() };
             AgentEvent::Subagent { parent_call_id: text(0)?, event: Box::new(agent_event(&inner)?) }
         }
         "tool_update" => {
@@ -148,6 +144,15 @@ pub fn agent_event(says: &Says) -> Result<AgentEvent, String> {
         }
         kind => return Err(format!("an agent does not say {kind}")),
     })
+}
+
+fn text_of(says: &Says, at: usize) -> Result<String, String> {
+    let value = says.args.get(at).and_then(Value::as_str);
+    value.map(str::to_owned).ok_or_else(|| format!("{} lacks a text", says.kind))
+}
+
+fn value_of(says: &Says, at: usize) -> Result<Value, String> {
+    says.args.get(at).cloned().ok_or_else(|| format!("{} lacks a value", says.kind))
 }
 
 fn typed<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, String> {
