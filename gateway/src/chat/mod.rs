@@ -50,7 +50,7 @@ const SILENCE: Duration = Duration::from_secs(45);
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(15));
 /// Delay between drawing a request and showing its prompt. Lines typed before the prompt are not taken as answers.
 const ARMING: Duration = Duration::from_millis(500);
-/// How long no frame has come before the prompt for a message is drawn, so that it is not drawn between frames that come together.
+/// How long no frame has come before a prompt is drawn, so that it is not drawn between frames that come together.
 const PROMPT_DELAY: Duration = Duration::from_millis(50);
 /// Capacity of the channel of lines from standard input.
 const LINES: usize = 64;
@@ -94,7 +94,7 @@ struct Client {
     interrupts: tokio::signal::unix::Signal,
     retry_at: Option<Instant>,
     arm_at: Option<Instant>,
-    /// When to draw the prompt for a message.
+    /// When to draw the prompt for a message, or to draw that of a request again below other output.
     prompt_at: Option<Instant>,
     quit: Option<u8>,
 }
@@ -191,7 +191,8 @@ impl Client {
             if self.quit.is_some() {
                 return None;
             }
-            let is_prompt_due = self.session.awaits_message() && !self.screen.is_prompted();
+            let awaits_line = self.session.awaits_message() || self.session.drawn_prompt().is_some();
+            let is_prompt_due = awaits_line && !self.screen.is_prompted();
             self.prompt_at = is_prompt_due.then(|| Instant::now() + PROMPT_DELAY);
             tokio::select! {
                 frame = link.next() => match frame {
@@ -251,7 +252,10 @@ impl Client {
             }
             () = alarm(self.prompt_at) => {
                 self.prompt_at = None;
-                self.screen.prompt();
+                match self.session.drawn_prompt() {
+                    Some(prompt) => self.screen.redraw_question(&prompt),
+                    None => self.screen.prompt(),
+                }
             }
             () = alarm(self.retry_at) => {
                 self.retry_at = None;

@@ -338,6 +338,11 @@ impl Requests {
         })
     }
 
+    /// The prompt that was drawn for the first request and still waits for an answer.
+    pub(super) fn drawn_prompt(&self) -> Option<String> {
+        self.prompted.and_then(|_| self.prompt())
+    }
+
     /// Draws the prompt again, since other output has appeared below it.
     pub(super) fn interrupted(&mut self) {
         if self.prompted.is_some() {

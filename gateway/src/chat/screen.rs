@@ -147,6 +147,12 @@ impl Screen {
             // Without a terminal, the time at which a line was read decides.
             let _ = tcflush(io::stdin(), QueueSelector::IFlush);
         }
+        self.redraw_question(prompt);
+    }
+
+    /// Draws the prompt of a request again, since other output has come below it. What was typed since stays.
+    pub(super) fn redraw_question(&mut self, prompt: &str) {
+        self.end_line();
         console::prompt(&format!("{MARK}{prompt}"));
         self.prompted = true;
     }

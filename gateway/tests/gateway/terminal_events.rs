@@ -180,3 +180,16 @@ fn the_prompt_comes_back_below_what_the_program_says_and_not_between_the_turns_o
     terminal.wait_for("  one\r\n");
     terminal.wait_for_next("  two\r\n> ");
 }
+
+#[test]
+fn a_question_stays_on_the_screen_below_what_comes_beside_it_and_takes_an_answer() {
+    let (mut gateway, mut terminal) = PlayedGateway::with_turn();
+    gateway.event(
+        json!({"event": "permission_request", "request_id": "r", "tool": "Bash", "input": {"command": "ls"}}),
+    );
+    terminal.wait_for("Allow it this once? y, n, or why not: ");
+    gateway.event(json!({"event": "message", "text": "beside", "turn_id": "~1"}));
+    terminal.wait_for_next("\r\n  beside\r\n\u{1b}[7m ? \u{1b}[0m Allow it this once? y, n, or why not: ");
+    terminal.write("y");
+    assert_eq!(gateway.receive("respond")["decision"], "allow");
+}

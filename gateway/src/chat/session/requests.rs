@@ -52,6 +52,11 @@ impl Session {
         self.requests.prompted(now);
     }
 
+    /// The prompt of the request that waits for an answer, once it was drawn.
+    pub(in crate::chat) fn drawn_prompt(&self) -> Option<String> {
+        self.requests.drawn_prompt()
+    }
+
     /// `parent` is the tool use of the subagent that asks.
     pub(super) fn open_request(&mut self, mut request: Request, parent: Option<&str>) {
         if self.answers {
