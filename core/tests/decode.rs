@@ -117,6 +117,7 @@ fn what_is_not_served_says_so() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
 fn a_field_that_changes_what_an_agent_may_do_is_served_or_refused() {
     let message = r#""type":"message","chat_id":"c","content":"x","turn_id":"t""#;
     let new_chat = r#""type":"new_chat""#;
@@ -217,6 +218,7 @@ fn a_title_is_one_line_of_bounded_length() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
 fn fields_are_checked_one_by_one() {
     check(&[
         (r#"{"type":"authenticate"}"#, MissingField, "missing token"),

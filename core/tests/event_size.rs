@@ -100,6 +100,7 @@ fn chat() -> ChatId {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of cases")]
 fn whatever_an_agent_says_comes_in_events_of_bounded_size() {
     for letter in ["x", "\u{1}", "\"", "é"] {
         let huge = || letter.repeat(300 * 1024);

@@ -5,6 +5,7 @@
     clippy::wildcard_enum_match_arm,
     reason = "a test says what it expects, and no more"
 )]
+#![allow(clippy::too_many_lines, reason = "the tests of a module are one list")]
 
 mod adoption;
 mod crashes;

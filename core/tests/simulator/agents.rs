@@ -311,6 +311,7 @@ impl Agents {
         busy
     }
 
+    #[allow(clippy::too_many_lines, reason = "a case for each kind")]
     fn event(made: &mut u64, haste: usize, process: &mut Process, rng: &mut Rng) -> Option<AgentEvent> {
         *made += 1;
         let stream = |n: u64| format!("s{n}").into();

@@ -138,6 +138,7 @@ impl Sim {
     }
 
     /// Checks the whole log of each chat: sequence numbers, turns, requests and the output of agents.
+    #[allow(clippy::too_many_lines, reason = "one check after the other")]
     pub(super) fn check_logs(&self) {
         for key in self.keys() {
             let log: Vec<Value> = self

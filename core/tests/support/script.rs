@@ -70,6 +70,7 @@ impl Script {
         }
     }
 
+    #[allow(clippy::too_many_lines, reason = "a case for each kind")]
     pub fn step(&mut self, step: &Step) -> Result<(), String> {
         match step {
             Step::Limit { .. } => {}

@@ -252,6 +252,7 @@ impl World {
         after_each(self);
     }
 
+    #[allow(clippy::too_many_lines, reason = "a case for each kind")]
     fn carry_out(&mut self, output: Output, refusals: &mut Vec<Input>) {
         assert!(!self.finished, "Finished is the last output, before {output:?}");
         if self.loud {

@@ -364,6 +364,7 @@ struct Turn {
 }
 
 /// Checks that a log is consistent, and contains only messages that were sent and the output that its agent recorded.
+#[allow(clippy::too_many_lines, reason = "one check after the other")]
 fn check_log(log: &View, sent: &BTreeMap<&String, &String>, truth: &Path, agents: Agents) -> Checked {
     let mut turns: BTreeMap<&str, Turn> = BTreeMap::new();
     let mut requests: BTreeMap<String, bool> = BTreeMap::new();

@@ -138,6 +138,7 @@ impl World {
     }
 }
 
+#[allow(clippy::too_many_lines, reason = "a case for each kind")]
 fn step(rng: &mut Rng, scribe: &mut Scribe, state: &mut ChatState) {
     let running = state.open.first().filter(|(_, started)| *started).map(|(id, _)| id.clone());
     match (rng.below(14), running) {
