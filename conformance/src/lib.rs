@@ -23,6 +23,7 @@
 mod agent;
 #[cfg(feature = "gateway")]
 mod gateway;
+pub mod journal;
 pub mod journal_model;
 #[cfg(feature = "gateway")]
 mod play;

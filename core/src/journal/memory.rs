@@ -56,7 +56,8 @@ impl MemoryJournal {
             (None, Some(epoch)) => created.insert(Chat::new(key.chat.clone(), epoch.clone())),
             (None, None) => return Err(Conflict::Version { stored: Version::default() }),
         };
-        if chat.has_any_of(&append) {
+        // The version comes first: an append that was committed before has known turn ids, too.
+        if append.expect == chat.record.version && chat.has_any_of(&append) {
             return Err(Conflict::TurnExists);
         }
         let before_ms = chat.record.updated_at_ms;
