@@ -10,9 +10,10 @@ use switchboard_core::{
 };
 
 use super::{
-    Bench, Checked, Expected, JournalUnderTest, Part,
     author::{Author, Draft, event, key, notice},
-    same,
+    bench::{Bench, Checked, Expected, same},
+    part::Part,
+    under_test::JournalUnderTest,
 };
 use crate::journal_model::Request;
 

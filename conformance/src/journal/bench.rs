@@ -1,4 +1,6 @@
-//! What a journal must have of a chat.
+//! A journal under test, and what it must have of each chat.
+
+use std::fmt;
 
 use switchboard_core::{
     ids::{ChatKey, Cursor, TurnId},
@@ -8,8 +10,26 @@ use switchboard_core::{
     },
 };
 
-use super::{Bench, Checked, JournalUnderTest, author::Author, same};
+use super::{author::Author, under_test::JournalUnderTest};
 use crate::journal_model::Request;
+
+/// A journal with the author of its appends.
+pub(super) struct Bench<J> {
+    pub(super) journal: J,
+    pub(super) author: Author,
+    next_ask: u64,
+}
+
+/// What a part returns: `Err` says how the journal fails it.
+pub(super) type Checked<T = ()> = Result<T, String>;
+
+/// Fails with `what` and both values if they differ.
+pub(super) fn same<T: PartialEq + fmt::Debug>(what: &str, found: &T, expected: &T) -> Checked {
+    if found == expected {
+        return Ok(());
+    }
+    Err(format!("{what}:\nfound    {found:?}\nexpected {expected:?}"))
+}
 
 /// What a journal must have of a chat.
 pub(super) struct Expected {
@@ -30,6 +50,10 @@ impl Expected {
 }
 
 impl<J: JournalUnderTest> Bench<J> {
+    pub(super) fn new(journal: J, author: Author) -> Self {
+        Self { journal, author, next_ask: 0 }
+    }
+
     /// Creates a chat.
     pub(super) fn create(&mut self, key: &ChatKey) -> Checked<Expected> {
         let append = self.author.create(key);
