@@ -17,5 +17,6 @@ mod streams;
 mod terminal;
 mod terminal_consent;
 mod terminal_events;
+mod terminal_pipe;
 mod upgrade;
 mod verdicts;
