@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_put_is_parsed() {
+    fn a_token_that_was_written_is_parsed() {
         let before = now_ns();
         let mut text = Vec::new();
         put(&mut text, 1_234_567);

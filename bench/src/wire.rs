@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_broadcaster_writes_is_read_back() {
+    fn frames_that_were_written_are_read_back() {
         for json in [&b"{}"[..], &[b'x'; 300]] {
             let mut out = Vec::new();
             put_frame(Wire::WebSocket, &mut out, json);

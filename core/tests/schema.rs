@@ -142,7 +142,7 @@ fn what_the_gateway_takes_the_schema_allows() {
 }
 
 #[test]
-fn what_is_wrong_is_refused() {
+fn the_schema_refuses_invalid_frames() {
     let client = validator("client");
     let server = validator("server");
     for wrong in [

@@ -181,7 +181,7 @@ async fn a_panicking_agent_ends_its_turn_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn one_that_does_not_read_delays_nobody_and_is_closed() {
+async fn a_client_that_does_not_read_delays_nobody_and_is_closed() {
     let (gateway, _running) = start(Limits { reader_stall_ms: 300, ..limits() });
     let mut sleeper = Client::new(&gateway);
     sleeper.say("chat", "hello").await;

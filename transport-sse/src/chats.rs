@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_has_what_was_sent_and_no_more() {
+    fn the_event_id_has_the_positions_of_the_events_that_were_sent() {
         let mut chats = Chats::parse("a@e:5,b").unwrap();
         assert_eq!(id(&chats), "a,b");
         let attached = |chat: &str, head: u64, recovered: bool| {

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused() {
+    fn invalid_requests_are_refused() {
         for (query, header, refusal) in [
             ("after=a@e", None, Refusal::CURSORS),
             ("after=a@e:5", Some("a@"), Refusal::CURSORS),

@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_pongs_the_newest_waits_and_a_close_goes_behind_it() {
+    fn of_many_pongs_only_the_newest_waits_and_a_close_follows_it() {
         let replies = Replies::default();
         for byte in 0..=255 {
             assert_eq!(replies.put(&[PONG, 1, byte]).unwrap(), 3);

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn one_version_is_one() {
+    fn a_second_version_of_a_package_is_found() {
         let one = "tungstenite v0.30.0\ntokio-tungstenite v0.30.0\ntungstenite v0.30.0 (*)\n";
         assert!(repeated(&packages(one)).is_empty());
         assert_eq!(repeated(&packages(&format!("{one}tungstenite v0.28.0\n"))).len(), 1);

@@ -45,7 +45,7 @@ mod tests {
     use super::flags;
 
     #[test]
-    fn one_separator_is_ours_and_a_second_is_theirs() {
+    fn the_first_argument_of_two_dashes_is_dropped() {
         let strings = |args: &[&str]| args.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(flags(strings(&["--", "--no-auth"])), ["--no-auth"]);
         assert_eq!(flags(strings(&["--no-auth", "--"])), ["--no-auth", "--"]);

@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_looked_at_stays_and_comes_once() {
+    async fn lent_output_stays_in_the_pipe_and_each_line_is_read_once() {
         let (mut reader, mut writer, mut loan) = loan();
         let mut looked = Vec::new();
         for n in 0..500 {

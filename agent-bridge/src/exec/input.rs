@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_more_waits_than_may() {
+    fn input_beyond_the_limit_is_not_queued() {
         let (input, mut waiting) = input(10, None);
         input.send(vec![0; 10]);
         input.downgrade().send(vec![0; 1]);

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_person_needs_stays() {
+    fn useful_error_lines_are_not_redacted() {
         for line in [
             "Error: Cannot find module '/usr/lib/agent/cli.js'",
             "API Error: 401 invalid x-api-key",
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_much_is_shown() {
+    fn of_a_long_output_the_end_is_shown() {
         let much = format!("{}é the end", "é".repeat(SHOWN_BYTES));
         let shown = end_of(&much);
         assert!(shown.starts_with("…é") && shown.ends_with("the end"));

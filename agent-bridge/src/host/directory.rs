@@ -235,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_words_of_a_host_are_few() {
+    fn the_last_output_of_a_host_is_bounded() {
         let dir = tempfile::tempdir().unwrap();
         let directory = HostDirectory::new(&dir.path().join("hosts"), AgentInstanceId(1));
         assert_eq!(directory.last_words(), None);

@@ -471,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_could_mean_is_refused() {
+    fn invalid_frames_are_refused() {
         for bytes in [&[0, 0, 0, 0, 9][..], &[255, 255, 255, 255], &[1, 0, 0, 0, 99], &[2, 0, 0, 0, 4, 0]] {
             assert_eq!(ToHost::next(&mut BytesMut::from(bytes), 1024), Err(InvalidFrame), "{bytes:?}");
         }

@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn more_than_there_is_room_for_arrives_and_its_end_as_well() {
+    async fn data_larger_than_the_socket_buffer_arrives_with_its_end() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let ((_, mut write), (mut read, _theirs)) = (split(ours).unwrap(), split(theirs).unwrap());
         let sent: Vec<u8> = (0..4_000_000_u32).map(|n| (n % 251) as u8).collect();
@@ -156,7 +156,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn that_the_peer_has_read_is_no_news() {
+    async fn a_peer_that_reads_does_not_wake_the_reader() {
         use std::os::fd::AsRawFd as _;
 
         const READABLE: u32 = 1;

@@ -354,7 +354,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_burst_of_outputs_took_is_given_back() {
+    fn the_memory_of_a_burst_of_outputs_is_freed() {
         let mut cx = Context::new(Limits::default(), [7; 32], Moment { ticks_ms: 0, unix_ms: 0 });
         for conn in 0..10_000 {
             cx.output(Output::WatchDrain { conn: ConnId(conn) });

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_joined_and_taken_apart_at_every_place() {
+    fn a_run_of_deltas_is_joined_and_split_at_every_place() {
         let texts = ["one", "ü", "\n", "漢字", "x"];
         let mut run = DeltaRun::begin(&delta(3, "s", texts[0]), None).expect("a delta");
         for (seq, more) in (4..).zip(&texts[1..]) {

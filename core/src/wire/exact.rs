@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_browser_keeps_is_exact() {
+    fn json_that_a_browser_keeps_is_exact() {
         for text in [
             "null",
             r#"{"command":"ls"}"#,
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_browser_loses_is_not() {
+    fn json_that_a_browser_would_change_is_not_exact() {
         for text in [
             "",
             "{",

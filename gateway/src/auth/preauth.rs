@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn each_address_has_so_many_and_all_together_have_so_many() {
+    fn connections_are_limited_for_each_address_and_for_all_together() {
         let counted = PreAuth::new(2, 5);
         let accept = |address| counted.accepted(from(address));
         let of_one = [accept("10.0.0.1"), accept("::ffff:10.0.0.1"), accept("10.0.0.1")];

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_is_bounded() {
+    fn the_text_that_is_held_is_bounded() {
         let long = text(&"x".repeat(HELD_BYTES));
         let mut turns = after(&[("own", BY_ITSELF), ("t", STARTED), ("own", &long), ("own", &text("y"))]);
         turns.end(&event(5, "own", ITS_END));

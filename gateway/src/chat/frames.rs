@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_new_is_no_error() {
+    fn unknown_frames_are_no_error() {
         for text in ["", "{", "[]", "{\"event\":\"weather\"}", "{\"event\":\"ready\"}", "{\"seq\":1}"] {
             assert!(matches!(Frame::read(text), Frame::Other), "{text}");
         }

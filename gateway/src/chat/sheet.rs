@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_pushed_out_of_sight() {
+    fn blank_lines_and_spaces_are_counted() {
         let blank = "\\n".repeat(60);
         let shown = rows(&format!(r#"{{"command":"ls{blank}rm -rf ~"}}"#));
         assert_eq!(shown, ["  | command: ls", "  ~ [59 blank lines]", "  |     rm -rf ~"]);

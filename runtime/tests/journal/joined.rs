@@ -167,7 +167,7 @@ fn every_cursor_gets_the_same_as_before() {
 }
 
 #[test]
-fn what_is_large_already_is_not_written_again() {
+fn deltas_that_are_large_already_are_not_joined() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut desk = opened(folder.path(), eager());
     let mut scribe = Scribe::new("owner", "chat");
@@ -186,7 +186,7 @@ fn what_is_large_already_is_not_written_again() {
 }
 
 #[test]
-fn what_an_earlier_life_left_is_joined() {
+fn deltas_of_an_earlier_process_are_joined() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut desk = opened(folder.path(), joining(None));
     let mut rng = Rng::for_test("the journal");

@@ -40,7 +40,7 @@ fn a_second_gateway_is_told_who_has_it() {
 }
 
 #[test]
-fn everything_is_private() {
+fn all_files_of_the_journal_are_private() {
     let folder = folder();
     drop(open(folder.path()).expect("it opens"));
     fs::set_permissions(folder.path().join("journal.db"), fs::Permissions::from_mode(0o644)).expect("mode");

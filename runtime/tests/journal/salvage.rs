@@ -205,7 +205,7 @@ fn of_a_database_that_was_cut_or_overwritten_what_is_left_is_served() {
 }
 
 #[test]
-fn of_what_is_no_database_any_more_nothing_is_served_and_it_is_kept() {
+fn of_a_file_that_is_no_database_any_more_nothing_is_served_and_it_is_kept() {
     let place = folder();
     let whole = journal(place.path());
     let length = fs::metadata(place.path().join(FILES[0])).expect("a file").len() as usize;

@@ -45,7 +45,7 @@ async fn a_client_behind_a_cut_cable_is_noticed() {
 }
 
 #[tokio::test]
-async fn who_closes_is_gone_at_once() {
+async fn a_client_that_closes_is_gone_at_once() {
     let server = Server::new().await;
     let open = OpenStream::new(server.address, "/sse").await;
     let OpenStream { raw, name, .. } = open;

@@ -120,7 +120,7 @@ async fn stops_reading(others: usize, pieces: usize, piece: usize) {
 }
 
 #[tokio::test]
-async fn who_reads_late_gets_everything() {
+async fn a_client_that_reads_late_gets_everything() {
     // The reader takes nothing for as long as the answer takes, which depends on the machine.
     let server = patient(EVER).await;
     let mut late =

@@ -100,7 +100,7 @@ async fn a_line_that_ends_with_the_stream_is_a_line() {
 
 /// `echo … | socat - UNIX:PATH`: a client that has closed its sending half still receives the answer.
 #[tokio::test]
-async fn who_sends_no_more_still_hears() {
+async fn a_client_that_closed_its_sending_side_still_receives() {
     use switchboard_conformance::ReceivedCommand;
     use switchboard_core::{
         agent::{AgentCommand, AgentEvent},

@@ -140,7 +140,7 @@ async fn a_stop_reaches_the_peers() {
 }
 
 #[tokio::test]
-async fn who_is_one_too_many_waits_for_a_place() {
+async fn a_client_beyond_the_limit_waits_until_another_goes() {
     let server = Server::with(generous_limits(), Options { connections: 2, ..Options::default() }).await;
     let (first, mut second) = (Raw::open(&server.path).await, Raw::open(&server.path).await);
     let mut third = Raw::connect(&server.path).await;

@@ -79,14 +79,14 @@ async fn anything_else_is_closed() {
 }
 
 #[tokio::test]
-async fn who_says_nothing_is_closed() {
+async fn a_client_that_sends_nothing_is_closed() {
     let server = server().await;
     let mut raw = upgraded(&server).await;
     assert_eq!(raw.closed().await.0, 4401);
 }
 
 #[tokio::test]
-async fn who_never_ends_a_frame_is_closed() {
+async fn a_client_that_never_ends_its_frame_is_closed() {
     let server = server().await;
     let mut raw = upgraded(&server).await;
     raw.write(&header(TEXT, 100)).await;

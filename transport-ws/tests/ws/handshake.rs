@@ -123,7 +123,7 @@ async fn an_application_that_admits_nobody_lets_nobody_in() {
 }
 
 #[tokio::test]
-async fn a_door_that_is_shut_closes_the_connection() {
+async fn a_refused_upgrade_closes_the_connection() {
     let server = Server::shut().await;
     let (status, head, mut raw) = answer(&server, "").await;
     assert_eq!(status, 403);

@@ -124,7 +124,7 @@ async fn who_stops_reading_is_closed_and_resumes_and_nobody_waits_for_it() {
 }
 
 #[tokio::test]
-async fn who_reads_late_gets_everything() {
+async fn a_client_that_reads_late_gets_everything() {
     // The reader takes nothing for as long as the answer takes, which depends on the machine.
     let limits = Limits { reader_stall_ms: millis(EVER), ..generous_limits() };
     let server = Server::with(limits, patient(), verified()).await;

@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_folder_passes_on_makes_no_circle() {
+    fn re_exports_of_a_folder_make_no_circle() {
         let files = [
             ("a/src/lib.rs", "mod folder;\npub use folder::{One, Two};\n"),
             ("a/src/folder/mod.rs", "mod one;\nmod two;\npub use one::One;\npub use self::two::Two;\n"),

@@ -44,7 +44,7 @@ mod tests {
     use super::has_word;
 
     #[test]
-    fn words_stand_alone() {
+    fn a_word_is_not_found_within_a_longer_one() {
         assert!(has_word("// FOO: later", "FOO") && has_word("FOO", "FOO"));
         assert!(!has_word("FOOD", "FOO") && !has_word("A_FOO", "FOO"));
     }

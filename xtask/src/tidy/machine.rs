@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn other_paths_are_fine() {
+    fn paths_of_no_machine_are_not_reported() {
         for line in [
             "/home/user/x",
             "/home/agent-two/x",

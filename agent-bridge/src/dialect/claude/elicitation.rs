@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_fields_and_no_two_options_have_one_text() {
+    fn fields_and_options_with_equal_titles_get_different_texts() {
         let colliding = json!({"message": "M", "requested_schema": {"properties": {
             "": {"title": "T"}, "a": {"title": "X (3)"}, "b": {"title": "X"}, "c": {"title": "X"}, "d": {"title": "X "},
             "e": {"oneOf": [{"const": "keep", "title": "Yes"}, {"const": "erase", "title": "Yes"}]},

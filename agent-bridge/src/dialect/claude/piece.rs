@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_mean_something_else_is_left_to_the_parser() {
+    fn unusual_lines_are_left_to_the_parser() {
         let good = line("0", r#""text_delta","text":"x""#);
         for (from, to) in [
             ("index\":0", "index\":00"),
@@ -138,7 +138,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_recognised_is_what_the_parser_reads(
+        fn a_recognised_line_gives_what_the_parser_reads(
             text in ".{0,20}", index in 0..300_u64, thinking: bool,
             cut in any::<prop::sample::Index>(), insert in "[\"\\\\,:{}0-9a-z \u{0}-\u{1f}]{0,2}", mutate: bool,
         ) {

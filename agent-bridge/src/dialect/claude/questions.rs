@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_no_question_is_asked_as_it_is() {
+    fn an_input_without_questions_is_asked_as_it_is() {
         for input in
             [json!({"delete": "everything"}), json!({"questions": []}), json!(7), json!({"question": " "})]
         {
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn of_the_input_only_what_was_shown_goes_back() {
+    fn only_the_parts_of_the_input_that_were_shown_go_back() {
         let input = json!({
             "questions": [
                 {"question": "Which?", "header": "H", "multiSelect": false, "note": "n",
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn several_choices_are_one_text_that_means_no_others() {
+    fn several_choices_are_one_text_that_no_other_choices_give() {
         let choose = |multi_select: bool, chosen: &[&str]| {
             let input = json!({"questions": [{"question": "Q", "multiSelect": multi_select}]});
             let chosen = chosen.iter().map(|&text| text.to_owned()).collect();

@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn what_variables_name_is_hidden() {
+    fn paths_in_variables_are_hidden() {
         let names = collect(&[]);
         let hidden: Vec<&str> = names.hidden.iter().filter_map(|path| path.to_str()).collect();
         for path in
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_back_brings_its_variables() {
+    fn an_allowed_group_brings_its_variables() {
         let names = collect(&[SandboxAllow::Group("containers"), SandboxAllow::Path("/run/x".into())]);
         assert_eq!(names.env, [("DOCKER_HOST".to_owned(), "unix:///x/docker.sock".to_owned())]);
         assert!(!names.run.contains(&"docker.sock".to_owned()) && names.run.contains(&"screen".to_owned()));
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn every_group_can_be_given_back() {
+    fn every_group_can_be_allowed() {
         for group in GROUPS {
             assert_eq!(group.name.parse(), Ok(SandboxAllow::Group(group.name)));
         }

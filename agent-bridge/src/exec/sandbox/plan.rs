@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_by_a_link_is_hidden_by_its_real_path() {
+    fn a_link_is_hidden_by_its_real_path() {
         let tree = Tree::new();
         symlink(tree.path("real"), tree.path("link")).unwrap();
         symlink(tree.path("home"), tree.path("other")).unwrap();
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn what_surrounds_something_protected_cannot_be_moved_away() {
+    fn directories_around_a_protected_one_cannot_be_moved_away() {
         let tree = Tree::new();
         let plan = tree.plan(&tree.sandbox()).unwrap();
         for dir in ["", "home", "home/.local", "home/.local/bin"] {
@@ -454,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_agent_could_make_is_made_and_nothing_is_written_over() {
+    fn missing_files_that_an_agent_could_make_are_made_and_existing_ones_stay() {
         let tree = Tree::new();
         fs::write(tree.path("home/.bashrc"), "mine").unwrap();
         let mut sandbox = tree.sandbox();

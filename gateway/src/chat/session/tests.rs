@@ -298,7 +298,7 @@ fn nothing_is_answered_where_nobody_sees_what_is_asked() {
 }
 
 #[test]
-fn who_answers_is_told_once() {
+fn the_agent_is_named_once_and_again_when_it_changes() {
     let mut session = Session::new(None, false);
     let ready =
         r#"{"event":"ready","chat_id":"d","agent":{"agent":"claude","workspace":"~/x","sandbox":"off"}}"#;

@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hangs_on_what_is_gone_is_made_whole() {
+    fn rows_that_refer_to_missing_rows_are_repaired() {
         let folder = tempfile::tempdir().expect("a folder");
         let files = Files { db: folder.path().join("journal.db") };
         let mut old = Connection::open(&files.db).expect("a database");

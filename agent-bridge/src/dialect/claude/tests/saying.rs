@@ -271,7 +271,7 @@ fn what_the_agents_own_rules_denied_is_told_once() {
 }
 
 #[test]
-fn whoever_must_sign_in_is_told_where() {
+fn an_agent_that_is_not_signed_in_says_where_to_sign_in() {
     for sentence in ["Login expired · Please run /login", "Not logged in"] {
         let told = shown(&[api_error(sentence)]);
         let where_to = "The agent is not signed in: run `claude` in a terminal on the gateway's machine and sign in there.";

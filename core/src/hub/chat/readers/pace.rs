@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_furthest_counts_until_it_is_too_long_ago() {
+    fn the_furthest_reader_counts_until_it_is_too_long_ago() {
         let mut pace = Pace::default();
         assert_eq!(pace.furthest(0), None);
         pace.took(10, 7);
