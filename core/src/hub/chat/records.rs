@@ -267,7 +267,9 @@ impl Chat {
                 });
             }
             ToolPhase::Update => {}
-            ToolPhase::End | ToolPhase::Error => self.turns.close_tool(&event.call_id),
+            ToolPhase::End | ToolPhase::Error => {
+                self.turns.close_tool(&event.call_id, draft.parent_call_id.as_ref());
+            }
         }
         event.bounded(cx.limits.event_text_bytes).log(draft, self.turns.current());
     }

@@ -1,15 +1,15 @@
 //! How background tasks are logged and end, and with them the tool uses of subagents in the background.
 
-use alloc::{collections::BTreeSet, string::String};
+use alloc::collections::BTreeSet;
 
 use crate::{
-    hub::chat::{Chat, log::Draft},
+    hub::chat::{Chat, log::Draft, turns::ToolKey},
     wire::{ChatBody, Task, TaskStatus},
 };
 
 impl Chat {
     /// The open tool uses of subagents that run in the background. They go on when their turn ends.
-    pub(in crate::hub::chat) fn background_tools(&self) -> BTreeSet<String> {
+    pub(in crate::hub::chat) fn background_tools(&self) -> BTreeSet<ToolKey> {
         let parents = self.tasks.parents();
         if parents.is_empty() { BTreeSet::new() } else { self.turns.tools_below(parents) }
     }

@@ -11,5 +11,5 @@ pub(super) use self::{
     state::{Place, Turns},
     transition::{Ending, TurnInput},
     turn::Turn,
-    work::StreamKind,
+    work::{StreamKind, ToolKey},
 };

@@ -10,7 +10,7 @@ use alloc::{
 use super::{
     transition::{Ending, Transition, TurnInput, TurnState, transition},
     turn::{AgentTurn, Turn},
-    work::{LeftOpen, StreamKind, Work},
+    work::{LeftOpen, StreamKind, ToolKey, Work},
 };
 use crate::{
     agent::{AgentCommand, StreamId},
@@ -337,8 +337,8 @@ impl Turns {
         self.work.open_tool(tool);
     }
 
-    pub(in crate::hub::chat) fn close_tool(&mut self, call_id: &str) {
-        self.work.close_tool(call_id);
+    pub(in crate::hub::chat) fn close_tool(&mut self, call_id: &str, parent_call_id: Option<&String>) {
+        self.work.close_tool(call_id, parent_call_id);
     }
 
     /// Whether a tool use is open.
@@ -366,17 +366,17 @@ impl Turns {
     }
 
     /// Takes out all streams, and the tool uses that are not in `kept`.
-    pub(in crate::hub::chat) fn leave_work(&mut self, kept: &BTreeSet<String>) -> LeftOpen {
+    pub(in crate::hub::chat) fn leave_work(&mut self, kept: &BTreeSet<ToolKey>) -> LeftOpen {
         self.work.leave(kept)
     }
 
     /// Takes out these tool uses.
-    pub(in crate::hub::chat) fn leave_tools(&mut self, left: &BTreeSet<String>) -> LeftOpen {
+    pub(in crate::hub::chat) fn leave_tools(&mut self, left: &BTreeSet<ToolKey>) -> LeftOpen {
         self.work.leave_tools(left)
     }
 
     /// The open tool uses of subagents that these tool uses run, and of the subagents that those run in turn.
-    pub(in crate::hub::chat) fn tools_below(&self, parents: BTreeSet<String>) -> BTreeSet<String> {
+    pub(in crate::hub::chat) fn tools_below(&self, parents: BTreeSet<String>) -> BTreeSet<ToolKey> {
         self.work.tools_below(parents)
     }
 }

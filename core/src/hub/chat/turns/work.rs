@@ -28,6 +28,10 @@ pub(in crate::hub::chat) struct Stream {
     pub(in crate::hub::chat) parent_call_id: Option<String>,
 }
 
+/// An open tool use: the use that runs the subagent which makes it, if one does, and its id. Two subagents may give the
+/// same id.
+pub(in crate::hub::chat) type ToolKey = (Option<String>, String);
+
 /// What a stream carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::hub::chat) enum StreamKind {
@@ -71,10 +75,15 @@ impl Work {
         self.changed = true;
     }
 
-    pub(super) fn close_tool(&mut self, call_id: &str) {
-        let before = self.tools.len();
-        self.tools.retain(|open| open.call_id != call_id);
-        self.changed |= self.tools.len() < before;
+    /// The use with this id ends: that of this subagent, or else the first one.
+    pub(super) fn close_tool(&mut self, call_id: &str, parent_call_id: Option<&String>) {
+        let same_id = |open: &OpenTool| open.call_id == call_id;
+        let here = |open: &OpenTool| same_id(open) && open.parent_call_id.as_ref() == parent_call_id;
+        let place = self.tools.iter().position(here).or_else(|| self.tools.iter().position(same_id));
+        if let Some(place) = place {
+            self.tools.remove(place);
+            self.changed = true;
+        }
     }
 
     pub(super) fn has_tool(&self, call_id: &str) -> bool {
@@ -117,18 +126,18 @@ impl Work {
     }
 
     /// Takes out all streams, and the tool uses that are not in `kept`.
-    pub(super) fn leave(&mut self, kept: &BTreeSet<String>) -> LeftOpen {
+    pub(super) fn leave(&mut self, kept: &BTreeSet<ToolKey>) -> LeftOpen {
         let streams = core::mem::take(&mut self.streams).into_iter().collect();
         let (kept, tools) =
-            core::mem::take(&mut self.tools).into_iter().partition(|tool| kept.contains(&tool.call_id));
+            core::mem::take(&mut self.tools).into_iter().partition(|tool| kept.contains(&key(tool)));
         self.tools = kept;
         self.note_left(LeftOpen { streams, tools })
     }
 
     /// Takes out these tool uses.
-    pub(super) fn leave_tools(&mut self, left: &BTreeSet<String>) -> LeftOpen {
+    pub(super) fn leave_tools(&mut self, left: &BTreeSet<ToolKey>) -> LeftOpen {
         let (tools, kept) =
-            core::mem::take(&mut self.tools).into_iter().partition(|tool| left.contains(&tool.call_id));
+            core::mem::take(&mut self.tools).into_iter().partition(|tool| left.contains(&key(tool)));
         self.tools = kept;
         self.note_left(LeftOpen { streams: Vec::new(), tools })
     }
@@ -139,21 +148,24 @@ impl Work {
     }
 
     /// The open tool uses of subagents that these tool uses run, and of the subagents that those run in turn.
-    pub(super) fn tools_below(&self, mut parents: BTreeSet<String>) -> BTreeSet<String> {
+    pub(super) fn tools_below(&self, mut parents: BTreeSet<String>) -> BTreeSet<ToolKey> {
         let mut below = BTreeSet::new();
         // Each round but the last finds a tool use, so there are at most as many rounds as tool uses, and one more.
         loop {
             let is_new = |tool: &&OpenTool| {
-                !below.contains(&tool.call_id)
+                !below.contains(&key(tool))
                     && tool.parent_call_id.as_ref().is_some_and(|parent| parents.contains(parent))
             };
-            let found: Vec<String> =
-                self.tools.iter().filter(is_new).map(|tool| tool.call_id.clone()).collect();
+            let found: Vec<ToolKey> = self.tools.iter().filter(is_new).map(key).collect();
             if found.is_empty() {
                 return below;
             }
-            parents.extend(found.iter().cloned());
+            parents.extend(found.iter().map(|(_, call_id)| call_id.clone()));
             below.extend(found);
         }
     }
+}
+
+fn key(tool: &OpenTool) -> ToolKey {
+    (tool.parent_call_id.clone(), tool.call_id.clone())
 }
