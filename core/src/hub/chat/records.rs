@@ -147,7 +147,7 @@ impl Chat {
                 let end = ToolUse::ended(call_id, name, result);
                 self.tool_use(cx, draft, ToolUse { truncated, media, sources, ..end });
             }
-            AgentEvent::Task(task) => self.log_task(draft, task),
+            AgentEvent::Task(task) => self.log_task(cx, draft, task),
             AgentEvent::FileEdit { edits } => self.file_edit(cx, draft, edits),
             AgentEvent::Permission(ask) => self.ask_permission(cx, draft, ask),
             AgentEvent::Question(question) => self.ask_question(cx, draft, question),

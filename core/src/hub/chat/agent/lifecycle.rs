@@ -97,6 +97,7 @@ impl Chat {
     /// then its own turn, which ends with `ending`.
     pub(in crate::hub::chat) fn close_work_of_agent(&mut self, cx: &mut Context, ending: Ending) {
         let mut draft = Draft::new();
+        self.imply_turn_of_tools(cx, &mut draft);
         self.withdraw_requests(cx, &mut draft);
         self.end_tasks(&mut draft);
         let left = self.turns.leave_work(&BTreeSet::new());

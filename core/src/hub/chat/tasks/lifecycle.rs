@@ -3,8 +3,15 @@
 use alloc::collections::BTreeSet;
 
 use crate::{
-    hub::chat::{Chat, log::Draft, turns::ToolKey},
-    wire::{ChatBody, Task, TaskStatus},
+    hub::{
+        chat::{
+            Chat,
+            log::Draft,
+            turns::{Ending, ToolKey},
+        },
+        context::Context,
+    },
+    wire::{ChatBody, Outcome, Task, TaskStatus},
 };
 
 impl Chat {
@@ -15,18 +22,22 @@ impl Chat {
     }
 
     /// Logs what the agent tells of a background task. With the task's end, the tool uses of its subagent end.
-    pub(in crate::hub::chat) fn log_task(&mut self, draft: &mut Draft, task: Task) {
+    pub(in crate::hub::chat) fn log_task(&mut self, cx: &mut Context, draft: &mut Draft, task: Task) {
         let before = self.background_tools();
         if !self.tasks.note(&task) {
             return;
         }
         let over = &before - &self.background_tools();
+        let is_turn_implied = !over.is_empty() && self.imply_turn_of_tools(cx, draft);
         if !over.is_empty() {
             let left = self.turns.leave_tools(&over);
             self.close_work(draft, self.turns.current(), left);
         }
         draft.changes.push(self.tasks.change());
         draft.push(self.turns.current(), ChatBody::Task(task));
+        if is_turn_implied {
+            self.end_agent_turn_into(cx, draft, Ending::new(Outcome::Completed, None));
+        }
     }
 
     /// Ends all tasks within a draft, because their agent is stopping or gone.

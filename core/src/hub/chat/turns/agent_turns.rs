@@ -22,7 +22,7 @@ const TOOL_LEFT_OPEN: &str = "no result came before the end of the turn";
 
 impl Chat {
     /// Begins a turn of the agent's within a draft, unless one is open. `is_implied`: the agent works without having
-    /// said that it begins a turn. Work that is open belongs to the turn before and is closed.
+    /// said that it begins a turn. Work that is open in the turn of a prompt is closed.
     pub(in crate::hub::chat) fn begin_agent_turn(
         &mut self,
         cx: &mut Context,
@@ -36,8 +36,10 @@ impl Chat {
             }
             return;
         }
-        let left = self.turns.leave_work(&self.background_tools());
-        self.close_work(draft, self.turns.prompted(), left);
+        if self.turns.prompted().is_some() {
+            let left = self.turns.leave_work(&self.background_tools());
+            self.close_work(draft, self.turns.prompted(), left);
+        }
         let turn_id = agent_turn_id(&cx.new_turn_id());
         self.turns.begin_agent_turn(turn_id.clone(), reason, is_implied, cx.now);
         draft.changes.push(Change::AgentTurn { turn: self.turns.agent_turn_record() });
@@ -49,6 +51,16 @@ impl Chat {
     pub(in crate::hub::chat) fn imply_agent_turn(&mut self, cx: &mut Context, draft: &mut Draft) {
         let reason = if self.tasks.is_empty() { TurnReason::Other } else { TurnReason::Background };
         self.begin_agent_turn(cx, draft, reason, true);
+    }
+
+    /// Begins an agent's turn within a draft if tool uses of a subagent in the background are open and no turn is: the
+    /// uses are to be closed. Returns whether it did.
+    pub(in crate::hub::chat) fn imply_turn_of_tools(&mut self, cx: &mut Context, draft: &mut Draft) -> bool {
+        let is_needed = self.turns.current().is_none() && self.turns.has_tools();
+        if is_needed {
+            self.begin_agent_turn(cx, draft, TurnReason::Background, true);
+        }
+        is_needed
     }
 
     /// Ends the agent's turn within a draft, if one is open.
