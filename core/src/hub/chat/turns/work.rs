@@ -75,11 +75,14 @@ impl Work {
         self.changed = true;
     }
 
-    /// The use with this id ends: that of this subagent, or else the first one.
+    /// The use with this id ends: that of this subagent. If it has none, either the beginning or the end of a use does not
+    /// say that it is a subagent's.
     pub(super) fn close_tool(&mut self, call_id: &str, parent_call_id: Option<&String>) {
         let same_id = |open: &OpenTool| open.call_id == call_id;
         let here = |open: &OpenTool| same_id(open) && open.parent_call_id.as_ref() == parent_call_id;
-        let place = self.tools.iter().position(here).or_else(|| self.tools.iter().position(same_id));
+        let unplaced = |open: &OpenTool| open.parent_call_id.is_none() || parent_call_id.is_none();
+        let or_unplaced = || self.tools.iter().position(|open| same_id(open) && unplaced(open));
+        let place = self.tools.iter().position(here).or_else(or_unplaced);
         if let Some(place) = place {
             self.tools.remove(place);
             self.changed = true;
