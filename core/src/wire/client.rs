@@ -51,13 +51,16 @@ pub enum ClientEnvelope {
     /// Errors: `missing_field` (also for blank content), `too_large`, `turn_conflict`, `queue_full`, `rate_limited`,
     /// `limit_reached`, `unsupported`, `unavailable`, `shutting_down`. A refused message changes nothing.
     Message(Message),
-    /// Stops a turn. The only acknowledgement is the turn's `turn_end`.
+    /// Stops a turn, or background work. The only acknowledgement is the turn's `turn_end`, or for background work a
+    /// `notice` with the code `agent_stopped`.
     ///
-    /// Errors: `unknown_chat`, `unknown_turn` (the turn has ended, or never existed).
+    /// Errors: `unknown_chat`, `unknown_turn` (the turn has ended, or never existed; without a `turn_id`, nothing is left to
+    /// stop).
     Cancel {
         /// The chat of the turn.
         chat_id: ChatId,
-        /// The turn to stop, running or queued. Without it: the running turn, or the first queued one if none runs.
+        /// The turn to stop, running or queued. Without it: the running turn, or the first queued one if none runs. If
+        /// no turn is open and the agent works in the background: the agent, with its tasks.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         turn_id: Option<TurnId>,
@@ -210,7 +213,8 @@ impl fmt::Debug for ClientEnvelope {
 pub struct Message {
     /// The id of the chat. A valid id of no chat creates a chat with this id.
     pub chat_id: ChatId,
-    /// The text, not blank, at most 252 KiB, stored unchanged. A text of `/stop` alone cancels the running turn.
+    /// The text, not blank, at most 252 KiB, stored unchanged. A text of `/stop` alone is a `cancel` without a
+    /// `turn_id`.
     #[cfg_attr(feature = "schema", schemars(regex(pattern = r"\S")))]
     pub content: String,
     /// The client's id for this message and its turn. By this id the gateway recognises a message that is sent again.

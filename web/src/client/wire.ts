@@ -207,7 +207,10 @@ after?: Cursor, } | { "type": "detach",
 chat_id: ChatId, } | { "type": "message" } & Message | { "type": "cancel",
 /** The chat of the turn. */
 chat_id: ChatId,
-/** The turn to stop, running or queued. Without it: the running turn, or the first queued one if none runs. */
+/**
+ * The turn to stop, running or queued. Without it: the running turn, or the first queued one if none runs. If
+ * no turn is open and the agent works in the background: the agent, with its tasks.
+ */
 turn_id?: TurnId, } | { "type": "respond",
 /** The chat of the request. */
 chat_id: ChatId,
@@ -442,7 +445,10 @@ recap?: string, };
 export type Message = {
 /** The id of the chat. A valid id of no chat creates a chat with this id. */
 chat_id: ChatId,
-/** The text, not blank, at most 252 KiB, stored unchanged. A text of `/stop` alone cancels the running turn. */
+/**
+ * The text, not blank, at most 252 KiB, stored unchanged. A text of `/stop` alone is a `cancel` without a
+ * `turn_id`.
+ */
 content: string,
 /**
  * The client's id for this message and its turn. By this id the gateway recognises a message that is sent again.

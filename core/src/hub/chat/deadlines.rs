@@ -4,7 +4,6 @@ use super::{
     Chat,
     agent::agent_stopped,
     deletion::Deletion,
-    log::Draft,
     turns::{Ending, Place},
 };
 use crate::{
@@ -12,7 +11,7 @@ use crate::{
         context::Context,
         io::{Deadline, DeadlineReason},
     },
-    wire::{ChatBody, ControlEvent, NoticeLevel, Outcome, TurnError},
+    wire::{ControlEvent, NoticeLevel, Outcome, TurnError},
 };
 
 impl Chat {
@@ -34,7 +33,10 @@ impl Chat {
             self.stop_idle_agent(cx);
         }
         if self.agent.background_due_ms(&cx.limits).is_some_and(|due| due <= now_ms) {
-            self.stop_background_work(cx);
+            let text = "The agent's background work went on for longer than this gateway allows (`background_ms`) \
+                        without a message, so the agent was stopped. The next message starts it again.";
+            self.log_agent_stopped(cx, NoticeLevel::Warning, text);
+            self.stop_idle_agent(cx);
         }
         self.rearm(cx);
     }
@@ -67,17 +69,6 @@ impl Chat {
             let (chat_id, idle_ms) = (self.log.chat_id().clone(), silence.silent_ms);
             self.readers.deliver_live(cx, &ControlEvent::TurnStalled { chat_id, turn_id, idle_ms });
         }
-    }
-
-    /// Stops an agent that has had background tasks and no turn for too long, and says so.
-    fn stop_background_work(&mut self, cx: &mut Context) {
-        let text = "The agent's background work went on for longer than this gateway allows (`background_ms`) without a \
-                    message, so the agent was stopped. The next message starts it again.";
-        let mut draft = Draft::new();
-        let (level, code) = (NoticeLevel::Warning, "agent_stopped".into());
-        draft.push(None, ChatBody::Notice { level, code, text: text.into(), data: None });
-        self.stage(cx, draft);
-        self.stop_idle_agent(cx);
     }
 
     /// When to check the started turn for silence. `None` while a request to a person is open, and while the gateway

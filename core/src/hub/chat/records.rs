@@ -89,10 +89,7 @@ impl Chat {
         let error = TurnError { code: code.into(), detail: detail.into() };
         let is_of_agent = self.turns.agent_turn().is_some();
         if !is_of_agent && self.turns.started().is_none() {
-            let (level, code, text) = (NoticeLevel::Error, "agent_stopped".into(), detail.into());
-            let mut draft = Draft::new();
-            draft.push(None, ChatBody::Notice { level, code, text, data: None });
-            self.stage(cx, draft);
+            self.log_agent_stopped(cx, NoticeLevel::Error, detail);
         }
         self.stop_agent(cx, true, Ending::new(Outcome::Failed, Some(error.clone())));
         if !is_of_agent {

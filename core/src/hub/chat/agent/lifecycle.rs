@@ -15,7 +15,7 @@ use crate::{
         context::Context,
     },
     journal::Change,
-    wire::{Outcome, TurnError},
+    wire::{ChatBody, NoticeLevel, Outcome, TurnError},
 };
 
 impl Chat {
@@ -79,6 +79,19 @@ impl Chat {
     /// Asks an agent that nobody needs to exit.
     pub(in crate::hub) fn stop_idle_agent(&mut self, cx: &mut Context) {
         self.stop_agent(cx, false, Ending::new(Outcome::Interrupted, Some(agent_stopped())));
+    }
+
+    /// Says why an agent that has no turn is stopping or gone: no `turn_end` can say it.
+    pub(in crate::hub::chat) fn log_agent_stopped(
+        &mut self,
+        cx: &mut Context,
+        level: NoticeLevel,
+        text: &str,
+    ) {
+        let mut draft = Draft::new();
+        let code = "agent_stopped".into();
+        draft.push(None, ChatBody::Notice { level, code, text: text.into(), data: None });
+        self.stage(cx, draft);
     }
 
     /// Asks the agent to exit, or kills it, and closes what it has begun. Its own turn ends with `ending`. A reserved

@@ -18,7 +18,8 @@ use crate::{
     journal::Change,
     time::Moment,
     wire::{
-        ChatBody, ControlEvent, ErrorCode, Outcome, RunStatus, TurnError, TurnOrigin, TurnReason, UpdateScope,
+        ChatBody, ControlEvent, ErrorCode, NoticeLevel, Outcome, RunStatus, TurnError, TurnOrigin,
+        TurnReason, UpdateScope,
     },
 };
 
@@ -66,7 +67,8 @@ impl Chat {
         }
     }
 
-    /// A client cancels a turn; without an id, the agent's own one and the first one of a person.
+    /// A client cancels a turn; without an id, the agent's own one and the first one of a person. If no turn is open, an
+    /// agent that works in the background is stopped.
     pub(in crate::hub::chat) fn cancel(
         &mut self,
         cx: &mut Context,
@@ -78,7 +80,13 @@ impl Chat {
                 let place = self.turns.place_of(id).ok_or_else(unknown)?;
                 self.cancel_at(cx, place, None);
             }
-            None if self.turns.is_empty() => return Err(unknown()),
+            None if self.turns.is_empty() && self.tasks.is_empty() => return Err(unknown()),
+            None if self.turns.is_empty() => {
+                let text = "The agent's background work was stopped because a client asked for it. The next message \
+                            starts the agent again.";
+                self.log_agent_stopped(cx, NoticeLevel::Info, text);
+                self.stop_idle_agent(cx);
+            }
             None => {
                 self.cancel_at(cx, Place::Agent, None);
                 self.cancel_at(cx, Place::User(0), None);
