@@ -26,7 +26,8 @@ or when nothing runs, it ends the program.
   /attach ID     goes to another chat
   /rename TITLE  gives this chat a title
   /delete        deletes this chat, if you answer yes
-  /stop          stops the running turn, also one that the agent began; what is queued runs then
+  /stop          stops the running turn, also one that the agent began; what is queued runs then;
+                 if nothing runs, stops the agent's background work
   /decline WHY   gives no answer to what is asked; WHY may be left out
   /quit          ends the program; turns go on
 Any other line is a message, also one that begins with a slash: agents may have commands of their own.";
@@ -150,7 +151,8 @@ impl Session {
         self.note(&format!("{why} The next message begins a new chat; /chats lists the others."));
     }
 
-    /// Stops the turn in which the agent works, or this client's next turn if none runs. Other turns go on.
+    /// Stops the turn in which the agent works, or this client's next turn if none runs, or background work if no turn is
+    /// open. Other turns go on.
     pub(super) fn stop(&mut self) {
         if !self.connected {
             return self.note("Not connected.");
@@ -163,11 +165,21 @@ impl Session {
         }
         // Sent but not accepted: the gateway may have received the message.
         let Some(turn_id) = self.outbox.front().map(|message| message.turn_id.clone()) else {
-            return self.note("No turn runs.");
+            return self.stop_background_work();
         };
         self.give_up(0);
         self.note("Stopping…");
         self.cancel(turn_id);
+    }
+
+    /// Stops the agent with its background tasks; a notice of the gateway then says so. A program that waits for its
+    /// answers stops no background work.
+    fn stop_background_work(&mut self) {
+        if self.tasks.is_empty() || self.batch.is_some() {
+            return self.note("No turn runs.");
+        }
+        self.note("No turn runs. Stopping the background work…");
+        self.in_chat(|chat_id| ClientEnvelope::Cancel { chat_id, turn_id: None });
     }
 
     fn cancel(&mut self, turn_id: TurnId) {

@@ -101,3 +101,20 @@ fn a_stop_is_sent_again_after_a_lost_connection() {
         assert_eq!(sent.contains(&cancel("t1")), !ended, "{sent:?}");
     }
 }
+
+#[test]
+fn background_work_is_stopped_where_no_turn_runs() {
+    let task = |seq: u64, status: &str| {
+        let rest =
+            format!(r#""event":"task","task_id":"b","kind":"shell","title":"make","status":"{status}""#);
+        event(seq, "t1", &rest)
+    };
+    let stop = r#"send {"type":"cancel","chat_id":"d"}"#;
+    let mut session = streaming();
+    hear(&mut session, &task(4, "running"));
+    assert_eq!(line(&mut session, "/stop", "x"), ["note".to_owned(), cancel("t1")], "the turn first");
+    hear(&mut session, &end(5, "cancelled"));
+    assert_eq!(line(&mut session, "/stop", "x"), ["note", stop]);
+    hear(&mut session, &task(6, "stopped"));
+    assert_eq!(line(&mut session, "/stop", "x"), ["note"], "nothing is left to stop");
+}
