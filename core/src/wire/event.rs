@@ -210,7 +210,8 @@ pub enum ChatBody {
     /// runs), `hook` (a hook of the agent said this), `command_output` (the output of a command of the agent itself),
     /// `last_words` (what the agent said after its turn), `permission_denied` (the agent's own rules denied a tool use),
     /// `request_refused` (the gateway refused an agent's request without asking a person), `agent_stopped` (the gateway
-    /// stopped the agent), `degraded` (the gateway cannot store messages), and `other`.
+    /// stopped the agent, or the agent ended by itself while it had background tasks and no turn), `degraded` (the gateway
+    /// cannot store messages), and `other`.
     Notice {
         /// How serious the notice is.
         level: NoticeLevel,

@@ -1,7 +1,7 @@
 //! How a chat's agent instance starts, is sent commands, is paused, stops and exits, and what follows for its turn and
 //! its requests.
 
-use alloc::collections::BTreeSet;
+use alloc::{collections::BTreeSet, format};
 
 use super::state::SlotState;
 use crate::{
@@ -149,6 +149,7 @@ impl Chat {
         if !stopping && self.turns.started().is_some() && self.turns.prompted().is_none() {
             // The agent exited before it got the prompt: a new instance gets it.
             let naming = self.agent.replace(cx);
+            self.log_lost_tasks(cx, &error);
             self.close_work_of_agent(cx, Ending::new(outcome, Some(error)));
             self.stage_changes(cx, [naming]);
             return;
@@ -160,6 +161,7 @@ impl Chat {
         if !stopping {
             self.stage_changes(cx, [Change::AgentEnded { instance }]);
         }
+        self.log_lost_tasks(cx, &error);
         self.close_work_of_agent(cx, Ending::new(outcome, Some(error.clone())));
         self.end_turn(cx, outcome, Some(error));
         self.review_slot(cx);
@@ -168,6 +170,16 @@ impl Chat {
             self.agent.wait_for_slot(cx);
         }
         self.go_on_deleting(cx);
+    }
+
+    /// Says why an agent that had background tasks exited, unless the end of a turn says it: of the current one, or of the
+    /// one in which open tool uses are closed.
+    fn log_lost_tasks(&mut self, cx: &mut Context, error: &TurnError) {
+        let ends_turn = self.turns.current().is_some() || self.turns.has_tools();
+        if !self.tasks.is_empty() && !ends_turn {
+            let text = format!("The agent's background work ended with the agent: {}", error.detail);
+            self.log_agent_stopped(cx, NoticeLevel::Error, &text);
+        }
     }
 }
 
