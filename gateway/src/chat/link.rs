@@ -19,7 +19,7 @@ use tokio_tungstenite::{
     tungstenite::{Error, Message, client::IntoClientRequest, http::header},
 };
 
-use super::target::Target;
+use super::target::{Target, Token};
 
 /// Longest time for connecting, including the WebSocket handshake.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -39,6 +39,8 @@ pub(super) enum ServerConnection {
 pub(super) enum Lost {
     /// The gateway refuses this client; another attempt would fail, too.
     Refused(String),
+    /// The gateway refuses this client's credentials, or wants some.
+    Unauthenticated,
     /// The gateway accepts no further connection at the moment.
     Full(String),
     /// The last sent frame is longer than the gateway accepts.
@@ -68,7 +70,7 @@ impl ServerConnection {
                     url.as_str().into_client_request().map_err(|error| Lost::Refused(error.to_string()))?;
                 let headers = request.headers_mut();
                 headers.insert(header::SEC_WEBSOCKET_PROTOCOL, header::HeaderValue::from_static(PROTOCOL));
-                if let Some(token) = token {
+                if let Token::Found(token) = token {
                     let value = header::HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()));
                     let mut value = value.map_err(|_| Lost::Refused("the token is not one".into()))?;
                     value.set_sensitive(true);
@@ -151,7 +153,7 @@ impl ServerConnection {
 /// Why the gateway closed the connection, by its close code.
 fn closed(code: u16, reason: &str) -> Lost {
     match CloseCode::ALL.into_iter().find(|known| known.number() == code) {
-        Some(CloseCode::Unauthenticated) => Lost::Refused("the credentials were refused".into()),
+        Some(CloseCode::Unauthenticated) => Lost::Unauthenticated,
         Some(CloseCode::TryAgainLater) if !reason.is_empty() => Lost::Full(reason.into()),
         Some(CloseCode::TryAgainLater) => Lost::Full("it has too many connections".into()),
         Some(CloseCode::TooLarge) => Lost::TooLarge,
@@ -185,7 +187,7 @@ fn close_reason(line: &str) -> Option<Lost> {
 fn why_not(error: Error) -> Lost {
     let Error::Http(response) = error else { return Lost::Gone(error.to_string()) };
     match response.status().as_u16() {
-        401 => Lost::Refused("the gateway wants a token, and this one is not it".into()),
+        401 => Lost::Unauthenticated,
         403 => Lost::Refused("the gateway does not answer to this host name".into()),
         status @ (400..=499) => Lost::Refused(format!("the gateway refused with status {status}")),
         503 => Lost::Full("too many connections have shown no credentials yet".into()),
@@ -203,7 +205,7 @@ mod tests {
         assert_eq!(closed(1013, "the limit is 20"), full);
         assert!(matches!(closed(1013, ""), Lost::Full(why) if !why.is_empty()));
         assert_eq!(closed(1009, "x"), Lost::TooLarge);
-        assert!(matches!(closed(4401, "x"), Lost::Refused(_)));
+        assert_eq!(closed(4401, "x"), Lost::Unauthenticated);
         assert_eq!(closed(1012, "x"), Lost::Gone("the gateway stops or restarts".into()));
         let last = |close: &str| {
             close_reason(&format!(

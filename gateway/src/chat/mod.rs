@@ -52,6 +52,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::fro
 const ARMING: Duration = Duration::from_millis(500);
 /// How long no frame has come before a prompt is drawn, so that it is not drawn between frames that come together.
 const PROMPT_DELAY: Duration = Duration::from_millis(50);
+/// What to do without a token, or with another one than the gateway's.
+const GIVE_TOKEN: &str = "Give the address as `switchboard serve` prints it, with its #token=..., or the token's file \
+                          with --token-file.";
 /// Capacity of the channel of lines from standard input.
 const LINES: usize = 64;
 
@@ -136,6 +139,10 @@ impl Client {
             let lost = match ServerConnection::open(&self.target).await {
                 Ok(mut link) => {
                     self.screen.aside(&format!("Connected to {}. /help says more.", self.target.shown()));
+                    // A gateway that wants a token waits for one before it refuses the client.
+                    if let Some(missing) = self.target.missing_token().filter(|_| !been_connected) {
+                        self.screen.aside(&format!("If the gateway wants a token: {missing}. {GIVE_TOKEN}"));
+                    }
                     let lost = self.serve_connection(&mut link, &mut delay).await;
                     been_connected = true;
                     reported = None;
@@ -151,6 +158,10 @@ impl Client {
             }
             match lost {
                 Some(Lost::Refused(why)) => return Err(self.refused(&why)),
+                Some(Lost::Unauthenticated) => {
+                    let missing = self.target.missing_token();
+                    return Err(self.refused(missing.as_deref().unwrap_or("it refuses the credentials")));
+                }
                 // Without a person, nobody would see why the client waits, and nobody could close another connection.
                 Some(Lost::Full(why)) if self.batch => return Err(self.full(&why)),
                 Some(Lost::Gone(why)) if !been_connected => return Err(self.unreachable(&why)),
@@ -306,8 +317,7 @@ impl Client {
     fn refused(&self, why: &str) -> Failure {
         Failure::new(
             format!("The gateway at {} does not let this client in: {why}.", self.target.shown()),
-            "Give the address as `switchboard serve` prints it, with its #token=..., or the token's file with \
-             --token-file.",
+            GIVE_TOKEN,
         )
     }
 

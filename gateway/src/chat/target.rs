@@ -23,8 +23,19 @@ pub(super) enum Target {
     Web {
         /// The URL of the endpoint, with the scheme `ws`.
         url: String,
-        /// The token to authenticate with; `None` for a gateway without authentication.
-        token: Option<SecretString>,
+        /// The token to authenticate with.
+        token: Token,
+    },
+}
+
+/// The token for a gateway.
+#[derive(Debug)]
+pub(super) enum Token {
+    Found(SecretString),
+    /// No token was given, which a gateway without authentication does not mind.
+    Missing {
+        /// The file in the data directory that would hold the token.
+        file: PathBuf,
     },
 }
 
@@ -45,7 +56,7 @@ impl Target {
             )
         })?;
         let token = match in_url {
-            Some(token) => Some(SecretString::from(token)),
+            Some(token) => Token::Found(SecretString::from(token)),
             None => token_for(args)?,
         };
         Ok(Self::Web { url, token })
@@ -57,6 +68,12 @@ impl Target {
             Self::Unix(path) => format!("unix:{}", path.display()),
             Self::Web { url, .. } => url.clone(),
         }
+    }
+
+    /// Where a token was looked for, if none was found, as a clause for the terminal.
+    pub(super) fn missing_token(&self) -> Option<String> {
+        let Self::Web { token: Token::Missing { file }, .. } = self else { return None };
+        Some(format!("no token was found ({VARIABLE} is not set, and there is no file {})", file.display()))
     }
 }
 
@@ -75,22 +92,22 @@ fn web_url(text: &str) -> Option<(String, Option<String>)> {
 }
 
 /// The token from `--token-file`, the environment, or the data directory of this user's gateway, in this order.
-fn token_for(args: &ChatArgs) -> Result<Option<SecretString>> {
+fn token_for(args: &ChatArgs) -> Result<Token> {
     if let Some(path) = &args.token_file {
-        return token::read_existing(&absolute(path)?).map(Some);
+        return token::read_existing(&absolute(path)?).map(Token::Found);
     }
     if let Ok(token) = std::env::var(VARIABLE)
         && !token.is_empty()
     {
-        return Ok(Some(SecretString::from(token)));
+        return Ok(Token::Found(SecretString::from(token)));
     }
     let dir = match &args.data_dir {
         Some(dir) => absolute(dir)?,
         None => default_data_dir()?,
     };
-    let path = dir.join("token");
+    let file = dir.join("token");
     // A gateway with --no-auth has no token file.
-    if path.exists() { token::read_existing(&path).map(Some) } else { Ok(None) }
+    if file.exists() { token::read_existing(&file).map(Token::Found) } else { Ok(Token::Missing { file }) }
 }
 
 #[cfg(test)]

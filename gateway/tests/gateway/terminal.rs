@@ -162,6 +162,16 @@ fn a_person_is_told_that_there_is_no_room_and_gets_it_when_there_is() {
 }
 
 #[test]
+fn a_person_is_told_at_once_that_there_is_no_token() {
+    let gateway = Gateway::start(&[]);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut terminal = Terminal::open_at(&format!("http://{}", gateway.address), elsewhere.path());
+    terminal.wait_for("If the gateway wants a token: no token was found");
+    let before = terminal.wait_for("does not let this client in");
+    assert!(before.contains(elsewhere.path().to_str().unwrap()), "{before}");
+}
+
+#[test]
 fn a_person_answers_and_stops_what_the_agent_does_by_itself() {
     let gateway = Gateway::start_with(|command| {
         command.args(["--agent", "demo"]);

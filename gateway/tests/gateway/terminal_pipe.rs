@@ -71,15 +71,26 @@ fn the_token_may_come_from_the_environment_or_a_file() {
         let mut command = switchboard();
         command.args(["chat", &target]).arg("--data-dir").arg(elsewhere.path());
         change(&mut command);
-        run(command, "x\n").status.success()
+        let output = run(command, "x\n");
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
     };
-    assert!(!chat(&|_| {}));
-    assert!(chat(&|command| {
-        command.env("SWITCHBOARD_TOKEN", gateway.token());
-    }));
-    assert!(chat(&|command| {
-        command.arg("--token-file").arg(gateway.path("data/token"));
-    }));
+    let (served, err) = chat(&|_| {});
+    assert!(!served && err.contains("no token was found") && err.contains("--token-file"), "{err}");
+    assert!(err.contains(elsewhere.path().join("token").to_str().unwrap()), "{err}");
+    let (served, err) = chat(&|command| {
+        command.env("SWITCHBOARD_TOKEN", "another");
+    });
+    assert!(!served && err.contains("refuses the credentials"), "{err}");
+    for (served, err) in [
+        chat(&|command| {
+            command.env("SWITCHBOARD_TOKEN", gateway.token());
+        }),
+        chat(&|command| {
+            command.arg("--token-file").arg(gateway.path("data/token"));
+        }),
+    ] {
+        assert!(served, "{err}");
+    }
 }
 
 #[test]
