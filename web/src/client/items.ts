@@ -1,6 +1,6 @@
 /** The items of a turn: what the agent said, used, asked and was told. */
 import type {
-  ChatEvent, Cursor, FileEdit, NoticeLevel, PermissionRequest, Question, Resolution, Source, Task, ToolLocation, ToolMedia,
+  ChatEvent, Cursor, FileEdit, NoticeLevel, PermissionRequest, Question, Resolution, Source, Task, TaskStatus, ToolLocation, ToolMedia,
 } from "./wire.ts";
 
 /** A tool's streamed output is held to this many characters: the newest ones. */
@@ -50,8 +50,10 @@ export interface ToolItem extends Part {
   readonly media?: readonly ToolMedia[];
   readonly sources?: readonly Source[];
   readonly edits: readonly FileEdit[];
-  /** A background task that the use began runs. Only `shownItems` says so. */
-  readonly inBackground?: true;
+  /** The position of the event with which the use failed. */
+  readonly failedAt?: Cursor;
+  /** Whether the background task that the use began runs, or how it ended. Only `shownItems` says so. */
+  readonly task?: TaskStatus;
 }
 
 /** A permission request or a question of the agent; open while it has no `resolution`. */
@@ -117,6 +119,7 @@ export function itemsOf(event: ChatEvent): readonly Exclude<Item, RequestItem>[]
         status: event.phase === "end" ? "done" : event.phase === "error" ? "error" : "running",
         truncated: event.truncated ?? false,
         ...(event.phase === "start" && { began: { epoch: event.epoch, seq: event.seq } }),
+        ...(event.phase === "error" && { failedAt: { epoch: event.epoch, seq: event.seq } }),
         ...(event.title !== undefined && { title: event.title }),
         ...(event.locations && { locations: event.locations }),
         ...("arguments" in event && { arguments: event.arguments }),
@@ -131,8 +134,9 @@ export function itemsOf(event: ChatEvent): readonly Exclude<Item, RequestItem>[]
     case "task": {
       // The list of running tasks is state of the chat; the log has a line for each end. It is not folded below the tool
       // use that began the task, which may be long past.
-      const { task_id, kind, title, status } = event;
-      return status === "running" ? [] : [{ kind: "task", key: `task ${position}`, task: { task_id, kind, title, status } }];
+      const { task_id, kind, title, status, parent_call_id } = event;
+      const task = { task_id, kind, title, status, ...(parent_call_id !== undefined && { parent_call_id }) };
+      return status === "running" ? [] : [{ kind: "task", key: `task ${position}`, task }];
     }
     default:
       return [];
@@ -170,6 +174,31 @@ export function mergeItem(item: Item, next: Item): Item {
 
 function boundedOutput(output: string): { output: string; outputCut?: true } {
   return output.length <= MAX_OUTPUT_CHARACTERS ? { output } : { output: output.slice(-MAX_OUTPUT_CHARACTERS), outputCut: true };
+}
+
+/**
+ * Whether an event shows that the agent went on with its work, so that a tool use which failed before did not fail because the
+ * turn was stopped.
+ */
+export function showsWork(event: ChatEvent): boolean {
+  switch (event.event) {
+    case "delta":
+    case "reasoning_delta": return true;
+    case "stream_end": return event.text !== undefined && !event.void;
+    case "message": return event.kind !== "tool_hint";
+    case "tool_event": return event.phase === "start";
+    default: return false;
+  }
+}
+
+/**
+ * A tool use that was open when the agent stopped its turn: the agent reports it as failed, and does nothing after that.
+ * `lastWork`: the position of the last event of the turn that `showsWork`.
+ */
+export function asStopped(item: Item, lastWork: Cursor | undefined): Item {
+  if (item.kind !== "tool" || item.status !== "error" || !item.failedAt) return item;
+  const isLast = !lastWork || (item.failedAt.epoch === lastWork.epoch && item.failedAt.seq > lastWork.seq);
+  return isLast ? { ...item, status: "stopped" } : item;
 }
 
 /** Closes an item that is still open when its turn has ended. A subagent's tool uses may go on in the background. */

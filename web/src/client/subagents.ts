@@ -4,7 +4,7 @@
  */
 import { isLaterUse, mergeItem, type Item, type ToolItem } from "./items.ts";
 import type { Turn } from "./turns.ts";
-import type { Task, TurnId } from "./wire.ts";
+import type { Task, TaskStatus, TurnId } from "./wire.ts";
 
 /** What is shown of a turn. */
 export interface ShownItems {
@@ -20,6 +20,8 @@ interface Nesting {
   readonly outer: ReadonlyMap<string, string | undefined>;
   /** Whether an item is below a tool use of another turn. */
   readonly hasForeign: boolean;
+  /** The background tasks that ended in the turn and whose tool use is known. */
+  readonly endedTasks: readonly Task[];
 }
 
 const NONE: readonly never[] = [];
@@ -27,17 +29,17 @@ const NONE: readonly never[] = [];
 const nestingByTurn = new WeakMap<Turn, Nesting>();
 const movedItems = new WeakMap<Item, Item>();
 const mergedUses = new WeakMap<Item, { use: ToolItem; merged: ToolItem }>();
-const backgroundUses = new WeakMap<ToolItem, ToolItem>();
+const usesWithTasks = new WeakMap<ToolItem, ToolItem>();
 
 /** What is shown of each turn. Entries of `before` that did not change keep their identity. */
 export function shownItems(turns: readonly Turn[], tasks: readonly Task[], before: ReadonlyMap<TurnId, ShownItems> = new Map()): ReadonlyMap<TurnId, ShownItems> {
   const moves = turns.some((turn) => nestingOf(turn).hasForeign) ? movesIn(turns) : new Map<Turn, Moves>();
-  const inBackground = usesOfTasks(turns, tasks);
+  const tasksByTurn = tasksOfUses(turns, tasks);
   return new Map(turns.map((turn) => {
     const { stays = turn.items, arrives = NONE, elsewhere = NONE } = moves.get(turn) ?? {};
-    const used = inBackground.get(turn);
+    const taskOf = tasksByTurn.get(turn);
     const all = withArrivals(stays, arrives);
-    const items = used ? all.map((item) => (item.kind === "tool" && used.has(item.callId) ? asBackground(item) : item)) : all;
+    const items = taskOf ? all.map((item) => (item.kind === "tool" ? withTask(item, taskOf.get(item.callId)) : item)) : all;
     const old = before.get(turn.id);
     return [turn.id, old && isSame(old.items, items) && isSame(old.elsewhere, elsewhere) ? old : { items, elsewhere }];
   }));
@@ -105,7 +107,8 @@ function nestingOf(turn: Turn): Nesting {
     hasForeign = true;
     if (item.kind === "tool") outer.set(item.callId, foreign);
   }
-  const nesting = { outer, hasForeign };
+  const endedTasks = turn.items.flatMap((item) => (item.kind === "task" && item.task.parent_call_id !== undefined ? [item.task] : []));
+  const nesting = { outer, hasForeign, endedTasks };
   nestingByTurn.set(turn, nesting);
   return nesting;
 }
@@ -153,20 +156,26 @@ function merged(use: ToolItem, rest: ToolItem): ToolItem {
   return whole;
 }
 
-/** The tool uses that began the running tasks: the latest ones with their ids. */
-function usesOfTasks(turns: readonly Turn[], tasks: readonly Task[]): ReadonlyMap<Turn, ReadonlySet<string>> {
-  const uses = new Map<Turn, Set<string>>();
-  for (const { parent_call_id: callId } of tasks) {
-    const turn = callId === undefined ? undefined : turns.findLast((each) => nestingOf(each).outer.has(callId));
-    if (turn && callId !== undefined) uses.set(turn, (uses.get(turn) ?? new Set<string>()).add(callId));
-  }
-  return uses;
+/** For each turn, the states of the background tasks that its tool uses began, by call ids: of the latest uses with their ids. */
+function tasksOfUses(turns: readonly Turn[], running: readonly Task[]): ReadonlyMap<Turn, ReadonlyMap<string, TaskStatus>> {
+  const states = new Map<Turn, Map<string, TaskStatus>>();
+  const note = ({ parent_call_id: callId, status }: Task, until: number) => {
+    if (callId === undefined) return;
+    const turn = turns.findLast((each, index) => index <= until && nestingOf(each).outer.has(callId));
+    if (turn) states.set(turn, (states.get(turn) ?? new Map<string, TaskStatus>()).set(callId, status));
+  };
+  turns.forEach((turn, index) => nestingOf(turn).endedTasks.forEach((task) => note(task, index)));
+  for (const task of running) note(task, turns.length - 1);
+  return states;
 }
 
-function asBackground(use: ToolItem): ToolItem {
-  const background = backgroundUses.get(use) ?? { ...use, inBackground: true as const };
-  backgroundUses.set(use, background);
-  return background;
+function withTask(use: ToolItem, task: TaskStatus | undefined): ToolItem {
+  if (task === undefined) return use;
+  const known = usesWithTasks.get(use);
+  if (known?.task === task) return known;
+  const marked = { ...use, task };
+  usesWithTasks.set(use, marked);
+  return marked;
 }
 
 function isSame(a: readonly unknown[], b: readonly unknown[]): boolean {

@@ -2,7 +2,7 @@
  * Builds a chat's turns from its events. The functions are pure; turns and items that an event does not change keep their
  * object identity, so that the page draws only the changed ones again.
  */
-import { closeItem, isLaterUse, itemsOf, keyOfLaterUse, mergeItem, type Item, type RequestItem } from "./items.ts";
+import { asStopped, closeItem, isLaterUse, itemsOf, keyOfLaterUse, mergeItem, showsWork, type Item, type RequestItem } from "./items.ts";
 import type { ChatEvent, Cost, Cursor, Outcome, TurnError, TurnId, TurnReason, Usage } from "./wire.ts";
 
 /**
@@ -21,11 +21,14 @@ export interface Turn {
     readonly text: string;
     readonly createdAtMs: number;
     readonly clientId?: string;
-    /** The turn was queued behind another one, so its latency includes waiting. */
+    readonly at: Cursor;
+    /** Another turn was open when the message came, so the latency of its own turn includes waiting. */
     readonly waited?: true;
   };
   readonly startedAtMs?: number;
   readonly items: readonly Item[];
+  /** The position of the last event with which the agent began or went on with something in the turn. */
+  readonly lastWork?: Cursor;
   readonly end?: TurnEnd;
 }
 
@@ -61,6 +64,7 @@ export function applyToTurns(turns: readonly Turn[], event: ChatEvent): readonly
   let after = applyToTurn(before, event);
   if (after === before) return turns;
   if (event.event === "turn_end") after = withAnsweredIn(after, agentTurnsByEnd(turns));
+  if (event.event === "user_message") after = withWaited(after, turns.findLast((turn, place) => turn.origin === "agent" && (!known || place < index)));
   return known ? turns.with(index, after) : [...turns, after];
 }
 
@@ -89,6 +93,18 @@ function withAnsweredIn(turn: Turn, byEnd: ReadonlyMap<string, TurnId>): Turn {
   return answeredIn === known ? turn : { ...turn, end: { ...end, ...(answeredIn !== undefined && { answeredIn }) } };
 }
 
+/**
+ * Notes that a message waited for a turn that the agent had begun by itself. The gateway starts the message's turn beside that
+ * turn. `before`: the last turn of the agent's own that began before the message.
+ */
+function withWaited(turn: Turn, before: Turn | undefined): Turn {
+  if (!turn.user || turn.user.waited || !before) return turn;
+  const { at } = turn.user;
+  const { end } = before;
+  const wasOpen = !end || (end.at.epoch === at.epoch && end.at.seq > at.seq);
+  return wasOpen ? { ...turn, user: { ...turn.user, waited: true } } : turn;
+}
+
 /** Whether the agent said something to the person in the turn. What its subagents say is no answer. */
 export function hasAnswer(turn: Turn): boolean {
   return turn.items.some((item) => item.kind === "text" && item.parent === undefined && !item.void && item.text !== "");
@@ -98,7 +114,7 @@ function applyToTurn(turn: Turn, event: TurnEvent): Turn {
   switch (event.event) {
     case "user_message": {
       const user = {
-        text: event.text, createdAtMs: event.created_at_ms,
+        text: event.text, createdAtMs: event.created_at_ms, at: { epoch: event.epoch, seq: event.seq },
         ...(event.client_id !== undefined && { clientId: event.client_id }),
         ...(!event.starts_turn && { waited: true as const }),
       };
@@ -118,8 +134,10 @@ function applyToTurn(turn: Turn, event: TurnEvent): Turn {
     case "notice":
     case "tool_event":
     case "task":
-    case "file_edit":
-      return itemsOf(event).reduce(upsert, turn);
+    case "file_edit": {
+      const worked = showsWork(event) ? { ...turn, lastWork: { epoch: event.epoch, seq: event.seq } } : turn;
+      return itemsOf(event).reduce(upsert, worked);
+    }
     case "permission_request":
     case "question": {
       const body = event.event === "question" ? { question: event } : { permission: event };
@@ -159,7 +177,12 @@ export function joinTurns(older: readonly Turn[], newer: readonly Turn[]): reado
   }, joined);
   const all = [...resolved, ...newer.filter((turn) => byId.has(turn.id))];
   const byEnd = agentTurnsByEnd(all);
-  return all.map((turn) => withAnsweredIn(turn, byEnd));
+  let own: Turn | undefined;
+  return all.map((turn) => {
+    const whole = withWaited(withAnsweredIn(turn, byEnd), own);
+    if (turn.origin === "agent") own = turn;
+    return whole;
+  });
 }
 
 function isOpen(item: Item, requestId: string): boolean {
@@ -188,9 +211,11 @@ function joinTurn(older: Turn, newer: Turn): Turn {
   return closeOpenItems({ ...whole, phase: laterPhase(older.phase, newer.phase) });
 }
 
-/** Closes the items that are still open in a turn that has ended. */
+/** Closes the items that are still open in a turn that has ended, and notes which tool uses ended with a stop of the turn. */
 function closeOpenItems(turn: Turn): Turn {
-  return turn.end ? { ...turn, items: turn.items.map(closeItem) } : turn;
+  if (!turn.end) return turn;
+  const wasStopped = turn.end.outcome === "cancelled";
+  return { ...turn, items: turn.items.map((item) => closeItem(wasStopped ? asStopped(item, turn.lastWork) : item)) };
 }
 
 function newRequest(requestId: string): RequestItem {

@@ -18,14 +18,24 @@ import { about, place } from "./text/tools.ts";
 function state(tool: ToolItem, permission: RequestItem | undefined): { lamp: string; word: string; isShown: boolean } {
   if (permission && !permission.resolution) return { lamp: "waiting", word: "waits for your permission", isShown: true };
   if (permission?.resolution === "denied") return { lamp: "failed", word: "denied", isShown: true };
-  if (tool.inBackground && tool.status !== "running") return { lamp: "running", word: "runs in the background", isShown: true };
+  // The use itself ended when its task began, so the task tells what became of the work.
+  if (tool.status !== "running") {
+    if (tool.task === "running") return { lamp: "running", word: "runs in the background", isShown: true };
+    if (tool.task === "failed") return { lamp: "failed", word: "failed", isShown: true };
+    if (tool.task === "stopped") return { lamp: "off", word: "stopped", isShown: true };
+  }
   switch (tool.status) {
     case "running": return { lamp: "running", word: "runs", isShown: true };
-    case "error": return { lamp: "failed", word: "failed", isShown: true };
+    case "error": return isTakenBack(permission) ? { lamp: "off", word: "not run", isShown: true } : { lamp: "failed", word: "failed", isShown: true };
     case "stopped": return { lamp: "off", word: "stopped", isShown: true };
     case "done":
     case "edited": return { lamp: "done", word: permission?.resolution === "allowed" ? "allowed" : "done", isShown: permission?.resolution === "allowed" };
   }
+}
+
+/** Whether the request ended without a person's answer: then the tool did not run, so it did not fail either. */
+function isTakenBack(permission: RequestItem | undefined): boolean {
+  return permission?.resolution === "withdrawn" || permission?.resolution === "turn_ended";
 }
 
 interface ToolRowProps {
@@ -66,7 +76,7 @@ export const ToolRow = memo<ToolRowProps>(({ tool, node, draw }) => {
       {open && (
         <div class="step-body">
           <ToolInput tool={tool} />
-          {children.length > 0 && <div class="subagent" role="group" aria-label="Subagent">{draw(children, tool.status === "running" || tool.inBackground === true)}</div>}
+          {children.length > 0 && <div class="subagent" role="group" aria-label="Subagent">{draw(children, tool.status === "running" || tool.task === "running")}</div>}
           <ToolOutput tool={tool} />
         </div>
       )}

@@ -181,12 +181,28 @@ test("turns that a subagent's event does not concern are shown as before", () =>
   assert.equal(shownItems([...turns], [], first).get("t1"), first.get("t1"));
 });
 
-test("a tool use is in the background while its task runs", () => {
-  const events = log([tool("start", "a"), tool("end", "a"), { ...task("running"), parent_call_id: "a" }]);
+test("a tool use says whether its background task runs or how it ended, and a later use with its id does not", () => {
+  const taskOfA = (status: string) => ({ ...task(status), parent_call_id: "a" });
+  const events = log([tool("start", "a"), tool("end", "a"), taskOfA("running")]);
+  const tasks = (each: Chat) => each.turns.flatMap((turn) => shownItems(each.turns, each.tasks).get(turn.id)!.items.flatMap((item) => (item.kind === "tool" ? [item.task] : [])));
   const chat = events.reduce(applyEvent, live());
-  const background = (each: Chat) => shownItems(each.turns, each.tasks).get("t1")!.items.map((item) => item.kind === "tool" && item.inBackground);
-  assert.deepEqual(background(chat), [true]);
-  assert.deepEqual(background(applyEvent(chat, { ...log([{ ...task("completed"), parent_call_id: "a" }], { first: 4 })[0]! })), [undefined]);
+  assert.deepEqual(tasks(chat), ["running"]);
+  for (const status of ["completed", "failed", "stopped"]) {
+    const ended = [...log([taskOfA(status)], { first: 4 }), ...log([userMessage("next", "t2"), tool("start", "a", { turn_id: "t2" })], { first: 5 })].reduce(applyEvent, chat);
+    assert.deepEqual(tasks(ended), [status, undefined]);
+  }
+});
+
+const waited = (turns: readonly Turn[]) => turns.flatMap(({ user }) => (user ? [user.waited] : []));
+
+test("a message waited if a turn of the agent's own was open when it came, wherever a history page ends", () => {
+  const events = log([
+    userMessage("before", "t1"), turnEnd("completed", "t1"), begins, userMessage("beside", "t2"), { event: "turn_started", started_at_ms: 2, turn_id: "t2" },
+    { ...delta("I work"), turn_id: "~3.e1" }, ends, turnEnd("completed", "t2"), userMessage("after", "t3"),
+  ]);
+  for (let cut = 0; cut <= events.length; cut += 1) {
+    assert.deepEqual(waited(joinTurns(reduce(events.slice(0, cut)), reduce(events.slice(cut)))), [undefined, true, undefined], `cut at ${cut}`);
+  }
 });
 
 test("tool uses of two turns that are below each other stay where they are", () => {

@@ -78,6 +78,22 @@ test("every outcome ends its turn, with usage, cost and error", () => {
   }
 });
 
+test("of the tools that failed in a cancelled turn, those after which nothing followed were stopped, wherever a history page ends", () => {
+  const use = (phase: string, call_id: string) => ({ event: "tool_event" as const, phase, call_id, name: "Bash" });
+  const uses = [
+    userMessage("x"), use("start", "a"), use("error", "a"), use("start", "b"), use("start", "c"),
+    use("error", "b"), use("end", "c"), { event: "request_resolved" as const, request_id: "p", resolution: "withdrawn" },
+  ];
+  const states = (turns: readonly Turn[]) => turns[0]!.items.flatMap((item) => (item.kind === "tool" ? [item.status] : []));
+  for (const [outcome, last] of [["cancelled", "stopped"], ["completed", "error"], ["interrupted", "error"]] as const) {
+    const events = log([...uses, turnEnd(outcome)]);
+    for (let cut = 0; cut <= events.length; cut += 1) {
+      assert.deepEqual(states(joinTurns(reduce(events.slice(0, cut)), reduce(events.slice(cut)))), ["error", last, "done"], `${outcome}, cut at ${cut}`);
+    }
+  }
+  assert.deepEqual(states(reduce(log([...uses, delta("It failed."), turnEnd("cancelled")]))), ["error", "error", "done"]);
+});
+
 test("a request that another client resolved is no longer open", () => {
   const withRequest = CONVERSATION.slice(0, 15).reduce(applyEvent, live());
   assert.deepEqual(openRequests(withRequest).map((request) => request.requestId), ["p"]);
