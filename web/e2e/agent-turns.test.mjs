@@ -90,6 +90,43 @@ browserTest("tasks that run are listed after a reload", async (user) => {
   await page.locator(".tasks [data-task][data-kind=shell]").waitFor();
 });
 
+for (const place of [".tasks", ".composer"]) {
+  browserTest(`background work is stopped in ${place} once no turn is open, and the row of the tool that began it says so`, async (user) => {
+    const page = await user.open();
+    const turn = await sendMessage(page, "background hang 60");
+    const stop = page.locator(place).getByRole("button", { name: "Stop the background work" });
+    const row = turn.locator("[data-call=b1] > summary");
+    await page.locator(".tasks [data-task]").waitFor();
+    assert.equal(await waitForOutcome(turn), "completed");
+    assert.match(await row.innerText(), /runs in the background/);
+    const other = await sendMessage(page, "slow 60");
+    await other.getByText(/word1/).waitFor();
+    await stop.waitFor({ state: "detached" });
+    const isDisabledAtFirst = page.evaluate((selector) => new Promise((done) => {
+      new MutationObserver((_, observer) => {
+        const button = document.querySelector(selector);
+        if (!button) return;
+        observer.disconnect();
+        done(button.disabled);
+      }).observe(document.body, { childList: true, subtree: true });
+    }), `${place} [aria-label="Stop the background work"]`);
+    await page.getByRole("button", { name: "Stop the answer" }).click();
+    assert.equal(await waitForOutcome(other), "cancelled");
+    assert.equal(await isDisabledAtFirst, true, "a double click on the turn's button stops the turn only");
+    await stop.click();
+    await page.locator(".tasks").waitFor({ state: "detached" });
+    await page.locator(".trace[data-task][data-status=stopped]").getByText("Background work was stopped:").waitFor();
+    const showsEnd = async () => {
+      assert.match(await row.innerText(), /stopped/);
+      assert.equal(await row.locator(".lamp").getAttribute("data-lamp"), "off");
+    };
+    await showsEnd();
+    await page.reload();
+    await row.waitFor();
+    await showsEnd();
+  });
+}
+
 browserTest("a prompt beside the agent's own turn waits; Stop stops the turn that works, and the prompt goes on", async (user) => {
   const page = await user.open();
   await waitForOutcome(await sendMessage(page, "background hang"));
@@ -102,6 +139,7 @@ browserTest("a prompt beside the agent's own turn waits; Stop stops the turn tha
   assert.equal(await waitForOutcome(ownTurn(page)), "cancelled");
   assert.equal(await waitForOutcome(prompt), "completed");
   assert.equal(await answerText(prompt), "afterwards");
+  assert.match(await prompt.locator(".turn-footer").innerText(), /with waiting/);
 });
 
 browserTest("a turn of the agent's own has a button of its own to stop it, and a prompt beside it can be taken back", async (user) => {

@@ -103,6 +103,17 @@ browserTest("a permission request shows the command, which runs when allowed and
   assert.equal(await denied.locator("[data-tool=Bash]").getAttribute("data-resolution"), "denied");
 });
 
+browserTest("a tool whose permission request is open when its turn is stopped did not fail, but was stopped", async (user) => {
+  const page = await user.open({ chat: shared });
+  const turn = await sendMessage(page, "tool");
+  const row = turn.locator("[data-tool=Bash] > summary");
+  await row.getByText("waits for your permission").waitFor();
+  await page.getByRole("button", { name: "Stop the answer" }).click();
+  assert.equal(await waitForOutcome(turn), "cancelled");
+  assert.match(await row.innerText(), /stopped/);
+  assert.equal(await row.locator(".lamp").getAttribute("data-lamp"), "off");
+});
+
 browserTest("a permission request is answered with the keyboard alone", async (user) => {
   const page = await user.open({ chat: shared });
   const turn = await sendMessage(page, "tool");
@@ -210,12 +221,15 @@ browserTest("a cut connection resumes: missed text arrives, and a message writte
     await turn.getByText(/word3/).waitFor();
     proxy.cut();
     await page.locator(".top .connection").waitFor();
+    const hint = () => page.locator("#composer").getAttribute("placeholder");
+    assert.equal(await hint(), "Is sent as soon as the connection is back");
     const unsent = await sendMessage(page, "echo written in between");
     await unsent.getByText("as soon as the connection is back").waitFor();
     proxy.restore();
     assert.equal(await waitForOutcome(turn), "completed");
     assert.equal(await answerText(turn), WORDS);
     assert.equal(await waitForOutcome(unsent), "completed");
+    assert.equal(await hint(), "Message the agent");
     assert.equal(await answerText(unsent), "written in between");
     assert.equal(await page.locator(".thread").getByText("written in between").count(), 2, "once as message, once as answer");
   } finally {

@@ -168,6 +168,11 @@ export function turnToStop(chat: Chat): Turn | undefined {
   return mayBeStopped(agentTurn(chat)) ?? mayBeStopped(runningTurn(chat)) ?? runningTurn(chat);
 }
 
+/** Whether the agent works in the background only: no turn is open that a stop could concern. */
+export function worksInBackgroundOnly(chat: Chat): boolean {
+  return chat.tasks.length > 0 && chat.turns.every((turn) => turn.phase === "done");
+}
+
 /** Notes that a stop was requested: of the turn `turnId`, else of all running ones. A queued turn is not noted, it ends at once. */
 export function stopRequested(chat: Chat, turnId: TurnId | undefined): Chat {
   const stopped = chat.turns.filter((turn) => turn.phase === "running" && (turnId ?? turn.id) === turn.id).map((turn) => turn.id);

@@ -152,7 +152,7 @@ export class Client {
     this.#notify();
   }
 
-  /** Stops the turn `turnId`, else all running ones. False without a connection. */
+  /** Stops the turn `turnId`, else all running ones, else the agent's background work. False without a connection. */
   cancel(chatId: ChatId, turnId?: TurnId): boolean {
     if (!this.#connection.send({ type: "cancel", chat_id: chatId, ...(turnId !== undefined && { turn_id: turnId }) })) return false;
     const chat = this.#chatsById.get(chatId);

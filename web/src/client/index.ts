@@ -1,7 +1,7 @@
 /** A typed client for Switchboard over WebSocket or server-sent events. It does not use the DOM. */
 export type { Refusal } from "./answers.ts";
 export { Client, type ClientOptions } from "./client.ts";
-export { isChatEvent, openRequests, agentTurn, runningTurn, subagentOf, turnToStop, type Chat, type Control } from "./chat.ts";
+export { isChatEvent, openRequests, agentTurn, runningTurn, subagentOf, turnToStop, worksInBackgroundOnly, type Chat, type Control } from "./chat.ts";
 export { Connection, CLOSE, type Addresses, type Closed, type ConnectionHandlers, type Status, type Transport } from "./connection.ts";
 export { defaultEnvironment, type Environment, type KeyValueStore, type SocketLike } from "./environment.ts";
 export type { WholeInput } from "./input.ts";

@@ -1,8 +1,9 @@
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
-import { openRequests, runningTurn, subagentOf, turnToStop, type AgentState, type Chat, type ChatSummary, type Client, type RequestItem } from "../client/index.ts";
+import { openRequests, runningTurn, subagentOf, turnToStop, worksInBackgroundOnly, type AgentState, type Chat, type ChatSummary, type Client, type RequestItem } from "../client/index.ts";
 import { ChatOptions } from "./chat-options.tsx";
 import { Composer } from "./composer.tsx";
 import { ConnectionState } from "./connection-state.tsx";
+import { useArming } from "./consent/use-arming.ts";
 import { Empty } from "./empty.tsx";
 import { Help } from "./help.tsx";
 import { useClient, useStable } from "./hooks.ts";
@@ -40,10 +41,14 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
 
   const { status } = client;
   const online = status.state === "online";
+  const isFirstAttempt = status.state === "connecting" && status.closed === undefined;
   const chat = client.chat(chatId)!;
   const agent = chat.agent ?? client.agent;
   const running = runningTurn(chat);
   const requests = openRequests(chat);
+  const inBackground = worksInBackgroundOnly(chat);
+  // The button stands where that of a turn was, so a second click on the latter must not stop the background work too.
+  const tasksStopArmed = useArming(inBackground ? chatId : undefined);
   const unsent = client.unsent(chatId);
 
   /**
@@ -70,6 +75,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
     const turn = turnToStop(chat);
     if (turn) client.cancel(chatId, turn.id);
   });
+  const stopTasks = useStable(() => void client.cancel(chatId));
   const cancelTurn = useStable((turnId: string) => void client.cancel(chatId, turnId));
   const reuse = useStable((text: string) => setPrefill({ text }));
   const toast = useStable((text: string) => setToasts((all) => [...all.filter((each) => each.text !== text), { id: Math.random(), text }].slice(-4)));
@@ -189,19 +195,20 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
         <Thread chat={chat} unsent={unsent} loadingOlder={client.isLoadingOlder(chatId)} online={online} sentCount={sentCount}
           onLoadOlder={() => client.loadOlder(chatId)} onCancel={cancelTurn} onReuse={reuse}
           olderError={client.olderError(chatId)} onDiscard={(id) => client.discard(id)}>
-          {isEmpty && (chat.phase === "new" || chat.phase === "live") && !(status.state === "connecting" && status.closed === undefined) && <Empty online={online} demo={isDemo(agent)} onWrite={reuse} onSend={send} />}
+          {isEmpty && (chat.phase === "new" || chat.phase === "live") && !isFirstAttempt && <Empty online={online} demo={isDemo(agent)} onWrite={reuse} onSend={send} />}
           {isEmpty && chat.phase === "loading" && <Loading />}
           {chat.phase === "unknown" && <Unknown onNew={() => open(client.newChatId(), true)} />}
           {chat.phase === "damaged" && <Damaged onNew={() => open(client.newChatId(), true)} />}
         </Thread>
         <div class="bottom">
-          <RunningTasks tasks={chat.tasks} online={online} />
+          <RunningTasks tasks={chat.tasks} online={online} onStop={inBackground ? stopTasks : undefined} stopDisabled={!online || !tasksStopArmed} />
           <RequestDock requests={requests} online={online} askerOf={(request) => askerOf(chat, request)} isResponding={(id) => client.isResponding(chatId, id)}
             onAnswer={(id, answer) => void client.respond(chatId, id, answer)}
             refusalOf={(id) => client.refusal(chatId, id)}
             inputOf={(id) => client.input(chatId, id)} onLoadInput={(request) => client.loadInput(chatId, request)} />
           {/* No composer in a damaged chat: a new message could not be shown. */}
-          {chat.phase !== "damaged" && <Composer chatId={chatId} running={running !== undefined} online={online} prefill={prefill} onSend={send} onStop={stop} />}
+          {chat.phase !== "damaged" && <Composer chatId={chatId} running={running !== undefined} online={online} lost={!online && !isFirstAttempt} prefill={prefill} onSend={send} onStop={stop}
+            onStopTasks={inBackground ? stopTasks : undefined} stopTasksDisabled={!online || !tasksStopArmed} />}
           <p class="small-print">Agents make mistakes. Read what they ask for before you allow it.</p>
         </div>
       </main>

@@ -141,13 +141,13 @@ export async function play(turn, text) {
       return say("`src/limits.rs` now pings every 30 s.");
     }
     case "background": {
-      const task = { task_id: `b${Math.random().toString(16).slice(2)}`, kind: "shell", title: "cargo build --release" };
+      const task = { task_id: `b${Math.random().toString(16).slice(2)}`, kind: "shell", title: "cargo build --release", parent_call_id: "b1" };
       turn.emit({ event: "tool_event", phase: "start", call_id: "b1", name: "Bash", title: "Build it", arguments: { command: task.title, run_in_background: true } });
       turn.emit({ event: "tool_event", phase: "end", call_id: "b1", name: "Bash", result: "Runs in the background." });
       turn.task({ ...task, status: "running" });
       await say("The build runs in the background.");
       turn.pause((Number(rest.at(-1)) || 0.8) * 1000).then(() => {
-        turn.task({ ...task, status: "completed" });
+        if (!turn.task({ ...task, status: "completed" })) return undefined;
         return turn.byItself("background", async (own) => {
           own.emit({ event: "delta", stream_id: "s1", text: "The build is " });
           await own.pause(200);

@@ -100,6 +100,7 @@ export async function startMock({ port = 0, token = "secret", base = "/", agent 
       case "cancel": {
         const turns = frame.turn_id ? [chat.turns.get(frame.turn_id)] : [chat.byItself, chat.running];
         const known = turns.filter((turn) => turn && !turn.ended);
+        if (!frame.turn_id && known.length === 0 && chat.tasks.size > 0) return [...chat.tasks.values()].forEach((task) => setTask(chat, { ...task, status: "stopped" }));
         return known.length > 0 ? known.forEach((turn) => stop(chat, turn)) : error("unknown_turn", "No turn runs.", { turn_id: frame.turn_id });
       }
       case "request_input": {
@@ -217,12 +218,8 @@ export async function startMock({ port = 0, token = "secret", base = "/", agent 
       }),
       fail: (code, detail) => { ending = { outcome: "failed", error: { code, detail } }; },
       interrupt: (code, detail) => { ending = { outcome: "interrupted", error: { code, detail } }; },
-      /** Begins or ends a background task, outside of turns. */
-      task: (task) => {
-        append(chat, undefined, { event: "task", ...task });
-        if (task.status === "running") chat.tasks.set(task.task_id, task);
-        else chat.tasks.delete(task.task_id);
-      },
+      /** Begins or ends a background task, outside of turns. False if the task has ended before. */
+      task: (task) => setTask(chat, task),
       /** Begins a turn of the agent's own. */
       byItself: (reason, own) => runByItself(chat, reason, own),
     }, turn.text);
@@ -237,6 +234,13 @@ export async function startMock({ port = 0, token = "secret", base = "/", agent 
   function end(chat, turn, ending) {
     turn.ended = true;
     append(chat, turn, { event: "turn_end", latency_ms: Date.now() - turn.startedAt, usage: { input_tokens: 1240, output_tokens: 318, cache_read_tokens: 10_400, cache_write_tokens: 0 }, cost: { usd: 0.0123 }, ...ending });
+  }
+
+  function setTask(chat, task) {
+    if (task.status !== "running" && !chat.tasks.delete(task.task_id)) return false;
+    if (task.status === "running") chat.tasks.set(task.task_id, task);
+    append(chat, undefined, { event: "task", ...task });
+    return true;
   }
 
   function isRunning(chat) {
