@@ -81,11 +81,11 @@ browserTest("a running chat is deleted after a confirmation, and disappears in e
   await page.locator(".empty").waitFor();
   // After deleting the chat on the screen, the page shows a new one.
   await page.waitForFunction(() => !location.hash.includes("chat="));
-  await other.getByRole("heading", { name: "No such chat" }).waitFor();
+  await other.getByRole("heading", { name: "This chat was deleted" }).waitFor();
   await row(other, chat).waitFor({ state: "detached" });
-  // A link to the deleted chat says that it does not exist, also in the tab that created and deleted it.
+  // A link to the chat says so too in the tab that created and deleted it, until that tab is loaded again.
   await page.goto(`${gateway.base}#chat=${chat}`);
-  await page.getByRole("heading", { name: "No such chat" }).waitFor();
+  await page.getByRole("heading", { name: "This chat was deleted" }).waitFor();
   await page.reload();
   await page.getByRole("heading", { name: "No such chat" }).waitFor();
   await Promise.all([page.close(), other.close()]);

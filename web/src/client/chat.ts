@@ -14,6 +14,8 @@ export interface Chat {
    * `live`: up to date. `unknown`: the gateway has no such chat. `damaged`: the gateway cannot read the chat's log or append to it.
    */
   readonly phase: "new" | "loading" | "live" | "unknown" | "damaged";
+  /** This client was told that the chat was deleted. */
+  readonly deleted?: true;
   /** The last event that was applied; absent while a snapshot is incomplete. */
   readonly cursor?: Cursor;
   readonly turns: readonly Turn[];

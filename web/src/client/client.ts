@@ -304,6 +304,8 @@ export class Client {
   #chatDeleted(chatId: ChatId): void {
     for (const { turnId } of this.#outbox.of(chatId)) this.#removeUnsent(chatId, turnId);
     this.#forget(chatId);
+    const chat = this.#chatsById.get(chatId);
+    if (chat) this.#chatsById.set(chatId, { ...chat, deleted: true });
   }
 
   /** Ends what is under way for a chat that the gateway does not have, and removes it from the list. */
@@ -313,7 +315,8 @@ export class Client {
     this.#creating.delete(chatId);
     this.#reattaching.delete(chatId);
     this.chats.remove(chatId);
-    if (this.#chatsById.has(chatId)) this.#chatsById.set(chatId, emptyChat(chatId, "unknown"));
+    const chat = this.#chatsById.get(chatId);
+    if (chat) this.#chatsById.set(chatId, { ...emptyChat(chatId, "unknown"), ...(chat.deleted && { deleted: true as const }) });
   }
 
   #ready(event: Control<"ready">): void {

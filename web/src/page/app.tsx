@@ -197,7 +197,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
           olderError={client.olderError(chatId)} onDiscard={(id) => client.discard(id)}>
           {isEmpty && (chat.phase === "new" || chat.phase === "live") && !isFirstAttempt && <Empty online={online} demo={isDemo(agent)} onWrite={reuse} onSend={send} />}
           {isEmpty && chat.phase === "loading" && <Loading />}
-          {chat.phase === "unknown" && <Unknown onNew={() => open(client.newChatId(), true)} />}
+          {chat.phase === "unknown" && <Unknown deleted={chat.deleted === true} onNew={() => open(client.newChatId(), true)} />}
           {chat.phase === "damaged" && <Damaged onNew={() => open(client.newChatId(), true)} />}
         </Thread>
         <div class="bottom">
@@ -283,11 +283,11 @@ function Loading() {
   return <p class="loading" role="status">Loading…</p>;
 }
 
-function Unknown({ onNew }: { onNew: () => void }) {
+function Unknown({ deleted, onNew }: { deleted: boolean; onNew: () => void }) {
   return (
     <div class="empty">
-      <h1>No such chat</h1>
-      <p class="muted">This gateway has none under this address for you: it was deleted, belongs to somebody else, or never was here.</p>
+      <h1>{deleted ? "This chat was deleted" : "No such chat"}</h1>
+      {!deleted && <p class="muted">This gateway has none under this address for you: it was deleted, belongs to somebody else, or never was here.</p>}
       <p><button type="button" class="primary" onClick={onNew}>New chat</button></p>
     </div>
   );

@@ -354,9 +354,12 @@ test("messages that wait to be sent to a deleted chat are dropped", () => {
   assert.ok(client.delete("c"));
   assert.deepEqual(environment.socket.sent().at(-1), { type: "delete_chat", chat_id: "c" });
   environment.socket.deliver({ event: "session_updated", chat_id: "c", scope: "deleted" });
-  assert.equal(client.chat("c")?.phase, "unknown");
+  assert.deepEqual([client.chat("c")?.phase, client.chat("c")?.deleted], ["unknown", true]);
   assert.deepEqual([client.unsent("c"), client.chats.items, store.keys()], [[], [], []]);
   assert.deepEqual(reconnect(environment), [], "the deleted chat is not attached again");
+  client.open("c");
+  environment.socket.deliver({ event: "error", code: "unknown_chat", detail: "none", retryable: false, chat_id: "c" });
+  assert.deepEqual([client.chat("c")?.phase, client.chat("c")?.deleted], ["unknown", true]);
 });
 
 test("a new title changes the chat and its entry in the list", () => {
