@@ -51,6 +51,9 @@ pub struct Process {
     /// The agent does nothing until it is killed.
     hangs: bool,
     open: BTreeMap<RequestId, bool>,
+    /// What the agent has asked in turns of its own and got no answer to. The gateway may send a prompt, and then an
+    /// answer, before it has read that such a turn is over.
+    asked_in_own_turns: BTreeSet<RequestId>,
     streams: u64,
     tools: u64,
     /// The number of texts that the agent has written.
@@ -71,7 +74,9 @@ impl Process {
             }
             AgentCommand::Cancel { turn_id, .. } => self.cancelled |= self.turn.as_ref() == Some(&turn_id),
             AgentCommand::Answer { request_id, .. } => {
-                assert!(self.open.remove(&request_id).is_some(), "an answer to what was asked, once");
+                let is_open = self.open.remove(&request_id).is_some();
+                let may_be_late = self.asked_in_own_turns.remove(&request_id);
+                assert!(is_open || may_be_late, "an answer to what was asked, once");
             }
         }
     }
@@ -432,6 +437,7 @@ impl Agents {
             5 => {
                 let request_id = RequestId::parse(&format!("r{made}")).expect("a request id");
                 process.open.insert(request_id.clone(), false);
+                process.asked_in_own_turns.insert(request_id.clone());
                 AgentEvent::Permission(PermissionAsk {
                     request_id,
                     tool: "Bash".into(),
