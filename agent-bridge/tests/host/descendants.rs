@@ -71,14 +71,5 @@ pub(crate) fn trials() -> Vec<Trial> {
                 forget_instance(&fixture);
             }
         }),
-        trial("a_chain_of_daemons_ends_after_its_host_was_killed", |fixture| async move {
-            for _ in 0..daemons::chains() {
-                let gateway = with_chain(&fixture, "orphaned-link").await;
-                kill(fixture.host_pid());
-                assert_eq!(exit_error(&gateway.exit().await.0).0, "agent_exited");
-                assert_eq!(daemons::links("orphaned-link"), 0);
-                forget_instance(&fixture);
-            }
-        }),
     ]
 }

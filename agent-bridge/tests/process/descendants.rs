@@ -39,17 +39,6 @@ pub(crate) fn trials() -> Vec<Trial> {
             agent.exit().await;
             assert_eq!(daemons::running(1007), 0);
         }),
-        trial("a_chain_of_daemons_that_start_the_next_one_and_exit_ends", |fixture| async move {
-            let received = fixture.workspace.join("received");
-            for _ in 0..daemons::chains() {
-                let mut agent = TestAgent::start(fixture.stub(&daemons::chain("chain-link")), None);
-                agent.prompt("x");
-                eventually("it has the prompt", || received.exists()).await;
-                agent.stop().await;
-                assert_eq!(daemons::links("chain-link"), 0);
-                std::fs::remove_file(&received).unwrap();
-            }
-        }),
         trial("stops_at_the_same_moment_leave_nothing", |fixture| async move {
             const AGENTS: usize = 20;
             let script = "setsid sleep 1041 & read -r line; read -r prompt; exec sleep 1042";
