@@ -3,8 +3,8 @@
 use switchboard_core::{
     ids::{ChatKey, Cursor, TurnId},
     journal::{
-        Append, AppendId, Change, ChatRecord, Conflict, Found, JournalAnswer, LogEvent, OpenTurn, PageStart,
-        Query, Version,
+        Append, AppendId, Change, ChatRecord, Conflict, Found, JournalAnswer, LogEvent, PageStart, Query,
+        Version,
     },
     wire::{ChatSummary, Outcome},
 };
@@ -236,7 +236,7 @@ fn lists<J: JournalUnderTest>(bench: &mut Bench<J>) -> Checked {
     for _ in 0..40 {
         let which = bench.author.below(names.len() as u64) as usize;
         bench.write_some(&mut chats[which], 1)?;
-        let mut expected: Vec<ChatSummary> = chats.iter().map(|chat| summary(&chat.record)).collect();
+        let mut expected: Vec<ChatSummary> = chats.iter().map(|chat| chat.record.summary()).collect();
         let newest_first = |chat: &ChatSummary| (chat.updated_at_ms, chat.chat_id.as_str().to_owned());
         expected.sort_by_key(newest_first);
         expected.reverse();
@@ -256,17 +256,6 @@ fn lists<J: JournalUnderTest>(bench: &mut Bench<J>) -> Checked {
     Ok(())
 }
 
-fn summary(record: &ChatRecord) -> ChatSummary {
-    ChatSummary {
-        chat_id: record.chat.clone(),
-        title: record.title.clone(),
-        updated_at_ms: record.updated_at_ms,
-        running: record.agent_turn.is_some() || record.turns.iter().any(OpenTurn::has_started),
-        waiting: !record.requests.is_empty(),
-        head: record.head.clone(),
-    }
-}
-
 fn principals<J: JournalUnderTest>(bench: &mut Bench<J>) -> Checked {
     let mut chats = [bench.create(&key("owner", "chat"))?, bench.create(&key("ann", "chat"))?];
     for _ in 0..30 {
@@ -274,7 +263,7 @@ fn principals<J: JournalUnderTest>(bench: &mut Bench<J>) -> Checked {
         bench.write_some(&mut chats[which], 1)?;
         for chat in &chats {
             bench.has(chat)?;
-            same("the list", &bench.chats(&chat.key, None, 10)?.chats, &vec![summary(&chat.record)])?;
+            same("the list", &bench.chats(&chat.key, None, 10)?.chats, &vec![chat.record.summary()])?;
         }
     }
     same("the list of a stranger", &bench.chats(&key("eve", "chat"), None, 10)?.chats, &Vec::new())

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     agent::AgentInstanceId,
     ids::{ChatId, Cursor, Epoch, TurnId},
-    wire::GoalState,
+    wire::{ChatSummary, GoalState},
 };
 
 /// What a journal stores of an append beside its events and the chat's state, in the same transaction.
@@ -58,6 +58,70 @@ impl fmt::Display for Conflict {
 
 impl core::error::Error for Conflict {}
 
+impl Append {
+    /// Checks whether the append follows from what a journal has of the chat: its `version`, and `head`, the number of
+    /// its newest event, both 0 for a chat that does not exist. `turn` looks a turn up: `None` for one that was never
+    /// accepted, else whether it is open.
+    ///
+    /// # Errors
+    /// The conflict that the append is, or the first error of `turn`.
+    pub fn check<E: From<Conflict>>(
+        &self,
+        version: Version,
+        head: u64,
+        mut turn: impl FnMut(&TurnId) -> Result<Option<bool>, E>,
+    ) -> Result<(), E> {
+        if self.expect != version {
+            return Err(Conflict::Version { stored: version }.into());
+        }
+        let mut next = head + 1;
+        for event in &self.events {
+            if event.first_seq != next || event.seq < event.first_seq {
+                return Err(Conflict::Sequence.into());
+            }
+            next = event.seq + 1;
+        }
+        // The turns that the append has accepted so far, and those that it has ended.
+        let (mut accepted, mut ended) = (Vec::new(), Vec::new());
+        for change in &self.changes {
+            match change {
+                Change::TurnAccepted { turn_id, seq, .. } => {
+                    if accepted.contains(&turn_id) || turn(turn_id)?.is_some() {
+                        return Err(Conflict::TurnExists.into());
+                    }
+                    message(self, *seq).ok_or(Conflict::Sequence)?;
+                    accepted.push(turn_id);
+                }
+                Change::TurnStarted { turn_id }
+                | Change::CancelRequested { turn_id, .. }
+                | Change::TurnEnded { turn_id, .. } => {
+                    let is_open = accepted.contains(&turn_id) || turn(turn_id)? == Some(true);
+                    if ended.contains(&turn_id) || !is_open {
+                        return Err(Conflict::TurnNotOpen.into());
+                    }
+                    if matches!(change, Change::TurnEnded { .. }) {
+                        ended.push(turn_id);
+                    }
+                }
+                Change::RequestOpened { .. }
+                | Change::RequestClosed { .. }
+                | Change::Command { .. }
+                | Change::AgentStarted { .. }
+                | Change::AgentEnded { .. }
+                | Change::AgentPosition { .. }
+                | Change::AgentTurn { .. }
+                | Change::Tasks { .. }
+                | Change::OpenWork { .. }
+                | Change::Session { .. }
+                | Change::Title { .. }
+                | Change::Goal { .. }
+                | Change::Deleted => {}
+            }
+        }
+        Ok(())
+    }
+}
+
 impl ChatRecord {
     /// The state before the append that creates the chat.
     pub fn new(chat: ChatId, epoch: Epoch) -> Self {
@@ -89,7 +153,9 @@ impl ChatRecord {
     /// [`Conflict::TurnExists`] are for the journal to find: a deleted chat has no state, and the state has the open
     /// turns only.
     pub fn apply(&mut self, append: &Append) -> Result<Effects, Conflict> {
-        self.check(append)?;
+        append.check(self.version, self.head.seq, |turn_id| {
+            Ok::<_, Conflict>(self.turns.iter().any(|turn| turn.turn_id == *turn_id).then_some(true))
+        })?;
         self.version = self.version.next();
         if let Some(last) = append.events.last() {
             self.head.seq = last.seq;
@@ -113,59 +179,16 @@ impl ChatRecord {
         self.turns.iter_mut().for_each(|turn| turn.seq = 0);
     }
 
-    fn check(&self, append: &Append) -> Result<(), Conflict> {
-        if append.expect != self.version {
-            return Err(Conflict::Version { stored: self.version });
+    /// How a list of chats shows the chat.
+    pub fn summary(&self) -> ChatSummary {
+        ChatSummary {
+            chat_id: self.chat.clone(),
+            title: self.title.clone(),
+            updated_at_ms: self.updated_at_ms,
+            running: self.agent_turn.is_some() || self.turns.iter().any(OpenTurn::has_started),
+            waiting: !self.requests.is_empty(),
+            head: self.head.clone(),
         }
-        let mut next = self.head.seq + 1;
-        for event in &append.events {
-            if event.first_seq != next || event.seq < event.first_seq {
-                return Err(Conflict::Sequence);
-            }
-            next = event.seq + 1;
-        }
-        // The turns that the append has accepted so far, and those that it has ended.
-        let (mut accepted, mut ended) = (Vec::new(), Vec::new());
-        for change in &append.changes {
-            match change {
-                Change::TurnAccepted { turn_id, seq, .. } => {
-                    if accepted.contains(&turn_id) || self.is_open(turn_id) {
-                        return Err(Conflict::TurnExists);
-                    }
-                    message(append, *seq).ok_or(Conflict::Sequence)?;
-                    accepted.push(turn_id);
-                }
-                Change::TurnStarted { turn_id }
-                | Change::CancelRequested { turn_id, .. }
-                | Change::TurnEnded { turn_id, .. } => {
-                    let is_open = accepted.contains(&turn_id) || self.is_open(turn_id);
-                    if ended.contains(&turn_id) || !is_open {
-                        return Err(Conflict::TurnNotOpen);
-                    }
-                    if matches!(change, Change::TurnEnded { .. }) {
-                        ended.push(turn_id);
-                    }
-                }
-                Change::RequestOpened { .. }
-                | Change::RequestClosed { .. }
-                | Change::Command { .. }
-                | Change::AgentStarted { .. }
-                | Change::AgentEnded { .. }
-                | Change::AgentPosition { .. }
-                | Change::AgentTurn { .. }
-                | Change::Tasks { .. }
-                | Change::OpenWork { .. }
-                | Change::Session { .. }
-                | Change::Title { .. }
-                | Change::Goal { .. }
-                | Change::Deleted => {}
-            }
-        }
-        Ok(())
-    }
-
-    fn is_open(&self, turn_id: &TurnId) -> bool {
-        self.turns.iter().any(|turn| turn.turn_id == *turn_id)
     }
 
     fn change(&mut self, change: &Change, append: &Append, effects: &mut Effects) {

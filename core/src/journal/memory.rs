@@ -9,7 +9,7 @@ use alloc::{
 
 use super::{
     Append, Ask, Change, ChatRecord, ChatsPage, Conflict, Found, HistoryPage, JournalAnswer, LogEvent,
-    OpenTurn, PageBuilder, PageStart, Query, TurnRecord, Version,
+    PageBuilder, PageStart, Query, TurnRecord, Version,
 };
 use crate::{
     ids::{ChatId, ChatKey, Cursor, Epoch, Principal, TurnId},
@@ -136,7 +136,8 @@ impl MemoryJournal {
                 self.chats.get(&key)
             });
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let chats: Vec<ChatSummary> = newest_first.by_ref().take(limit).map(|chat| chat.summary()).collect();
+        let chats: Vec<ChatSummary> =
+            newest_first.by_ref().take(limit).map(|chat| chat.record.summary()).collect();
         let more = newest_first.next().is_some();
         let before =
             chats.last().filter(|_| more).map(|last| format!("{}~{}", last.updated_at_ms, last.chat_id));
@@ -155,18 +156,6 @@ impl Chat {
         append.changes.iter().any(|change| {
             matches!(change, Change::TurnAccepted { turn_id, .. } if self.turns.contains_key(turn_id))
         })
-    }
-
-    fn summary(&self) -> ChatSummary {
-        let record = &self.record;
-        ChatSummary {
-            chat_id: record.chat.clone(),
-            title: record.title.clone(),
-            updated_at_ms: record.updated_at_ms,
-            running: record.agent_turn.is_some() || record.turns.iter().any(OpenTurn::has_started),
-            waiting: !record.requests.is_empty(),
-            head: record.head.clone(),
-        }
     }
 
     /// The index of the event that covers `seq`, or where such an event would be inserted.

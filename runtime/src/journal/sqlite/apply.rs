@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _};
 use rustc_hash::FxHashMap;
 use switchboard_core::{
-    ids::{ChatKey, Epoch, TurnId},
+    ids::{ChatKey, Epoch},
     journal::{Append, Change, Conflict, LogEvent, Version},
 };
 
@@ -28,6 +28,12 @@ pub(super) enum NotApplied {
     Stale,
     /// SQLite failed.
     Sql(rusqlite::Error),
+}
+
+impl From<Conflict> for NotApplied {
+    fn from(conflict: Conflict) -> Self {
+        Self::Conflict(conflict)
+    }
 }
 
 impl From<rusqlite::Error> for NotApplied {
@@ -106,9 +112,7 @@ pub(super) fn append(
     if found.is_some_and(|chat_row| chat_row.generation < state.generation) {
         return Err(NotApplied::Stale);
     }
-    if let Some(conflict) = conflict(db, found.as_ref(), append)? {
-        return Err(NotApplied::Conflict(conflict));
-    }
+    check(db, found.as_ref(), append)?;
     let mut chat_row = match (found, &append.create) {
         (Some(chat_row), _) => chat_row,
         (None, Some(epoch)) => create(db, &append.chat, epoch, state.generation, int(append.at_ms))?,
@@ -128,75 +132,17 @@ pub(super) fn append(
     Ok(chat_row.id)
 }
 
-/// How the append contradicts what is stored, as [`ChatRecord::apply`](switchboard_core::journal::ChatRecord::apply)
-/// finds it. `found`: the row of the chat, if the chat exists.
-fn conflict(db: &Connection, found: Option<&ChatRow>, append: &Append) -> rusqlite::Result<Option<Conflict>> {
+/// Checks that the append follows from what is stored. `found`: the row of the chat, if the chat exists.
+fn check(db: &Connection, found: Option<&ChatRow>, append: &Append) -> Result<(), NotApplied> {
     if found.is_none() && is_deleted(db, &append.chat)? {
-        return Ok(Some(Conflict::Deleted));
+        return Err(NotApplied::Conflict(Conflict::Deleted));
     }
-    let stored = Version(found.map_or(0, |chat_row| chat_row.version.unsigned_abs()));
-    if append.expect != stored {
-        return Ok(Some(Conflict::Version { stored }));
-    }
-    let mut next = found.map_or(0, |chat_row| chat_row.head.unsigned_abs()) + 1;
-    for event in &append.events {
-        if event.first_seq != next || event.seq < event.first_seq {
-            return Ok(Some(Conflict::Sequence));
-        }
-        next = event.seq + 1;
-    }
-    turn_conflict(db, found, append)
-}
-
-fn turn_conflict(
-    db: &Connection,
-    found: Option<&ChatRow>,
-    append: &Append,
-) -> rusqlite::Result<Option<Conflict>> {
-    let holds = |sql: &str, turn_id: &TurnId| -> rusqlite::Result<bool> {
-        let Some(chat_row) = found else { return Ok(false) };
-        db.prepare_cached(sql)?.query_row((chat_row.id, turn_id.as_str()), |row| row.get(0))
-    };
-    // The turns that the append has accepted so far, and those that it has ended.
-    let (mut accepted, mut ended) = (Vec::new(), Vec::new());
-    for change in &append.changes {
-        match change {
-            Change::TurnAccepted { turn_id, seq, .. } => {
-                if accepted.contains(&turn_id) || holds(write::TURN_EXISTS, turn_id)? {
-                    return Ok(Some(Conflict::TurnExists));
-                }
-                if append.events.iter().all(|event| event.seq != *seq) {
-                    return Ok(Some(Conflict::Sequence));
-                }
-                accepted.push(turn_id);
-            }
-            Change::TurnStarted { turn_id }
-            | Change::CancelRequested { turn_id, .. }
-            | Change::TurnEnded { turn_id, .. } => {
-                let is_open = accepted.contains(&turn_id) || holds(write::TURN_IS_OPEN, turn_id)?;
-                if ended.contains(&turn_id) || !is_open {
-                    return Ok(Some(Conflict::TurnNotOpen));
-                }
-                if matches!(change, Change::TurnEnded { .. }) {
-                    ended.push(turn_id);
-                }
-            }
-            Change::RequestOpened { .. }
-            | Change::RequestClosed { .. }
-            | Change::Command { .. }
-            | Change::AgentStarted { .. }
-            | Change::AgentEnded { .. }
-            | Change::AgentPosition { .. }
-            | Change::AgentTurn { .. }
-            | Change::Tasks { .. }
-            | Change::OpenWork { .. }
-            | Change::Session { .. }
-            | Change::Title { .. }
-            | Change::Goal { .. }
-            | Change::Deleted => {}
-        }
-    }
-    Ok(None)
+    let (version, head) = found.map_or((0, 0), |chat_row| (chat_row.version, chat_row.head));
+    append.check(Version(version.unsigned_abs()), head.unsigned_abs(), |turn_id| {
+        let Some(chat_row) = found else { return Ok(None) };
+        let mut find = db.prepare_cached(write::TURN_IS_OPEN)?;
+        Ok(find.query_row((chat_row.id, turn_id.as_str()), |row| row.get(0)).optional()?)
+    })
 }
 
 fn add_events(

@@ -28,10 +28,8 @@ pub(super) mod write {
          AND (started_at IS NOT NULL OR ?5) AND text = ?4";
     pub(crate) const CANCEL_TURN: &str = "UPDATE turns SET cancel_requested = 1, cancel_reason = ?3 \
          WHERE chat = ?1 AND turn_id = ?2 AND outcome IS NULL";
-    pub(crate) const TURN_EXISTS: &str =
-        "SELECT EXISTS (SELECT 1 FROM turns WHERE chat = ?1 AND turn_id = ?2)";
     pub(crate) const TURN_IS_OPEN: &str =
-        "SELECT EXISTS (SELECT 1 FROM turns WHERE chat = ?1 AND turn_id = ?2 AND outcome IS NULL)";
+        "SELECT outcome IS NULL FROM turns WHERE chat = ?1 AND turn_id = ?2";
     pub(crate) const TURN_HAS_STARTED: &str =
         "SELECT started_at IS NOT NULL FROM turns WHERE chat = ?1 AND turn_id = ?2 AND outcome IS NULL";
     pub(crate) const END_TURN: &str = "UPDATE turns SET outcome = ?3, ended_at = ?4, text = NULL, prompt = NULL, \
@@ -84,7 +82,6 @@ pub(super) mod write {
         START_TURN,
         PROMPT_TURN,
         CANCEL_TURN,
-        TURN_EXISTS,
         TURN_IS_OPEN,
         TURN_HAS_STARTED,
         END_TURN,
