@@ -16,6 +16,7 @@ mod gateway;
 mod grace;
 mod requests;
 mod stops;
+// Shared by both test programs.
 #[path = "../support/mod.rs"]
 mod support;
 mod turns;

@@ -13,6 +13,7 @@ mod deaths;
 mod descendants;
 mod dialect;
 mod starts;
+// Shared by both test programs.
 #[path = "../support/mod.rs"]
 mod support;
 mod text;

@@ -58,13 +58,14 @@ pub(crate) fn trials() -> Vec<Trial> {
             let mut config = fixture.config(&["/nowhere/agent"], dialect::CLAUDE);
             config.limits.backoff_first = Duration::from_millis(200);
             let agent = Arc::new(ProcessAgent::new(config));
-            let mut waits = Vec::new();
+            let (mut began, mut waits) = (Instant::now(), Vec::new());
             for _ in 0..4 {
-                let began = Instant::now();
+                // Measured from before the start before, whose failure begins the delay: a slow machine only adds to it.
+                let before = std::mem::replace(&mut began, Instant::now());
                 let mut agent = TestAgent::start(Arc::clone(&agent), None);
                 agent.prompt("x");
                 failed(agent.exit().await.0);
-                waits.push(began.elapsed());
+                waits.push(before.elapsed());
             }
             assert!(
                 waits[1] >= Duration::from_millis(100) && waits[3] >= Duration::from_millis(400),

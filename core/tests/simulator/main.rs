@@ -14,22 +14,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-#[path = "simulator/agents.rs"]
 mod agents;
-#[path = "simulator/feed.rs"]
 mod feed;
-#[path = "simulator/healed.rs"]
 mod healed;
-#[path = "simulator/host.rs"]
 mod host;
-#[path = "simulator/reader.rs"]
 mod reader;
-#[path = "simulator/recorder.rs"]
 mod recorder;
-#[path = "simulator/rng.rs"]
 mod rng;
-#[path = "simulator/sim.rs"]
 mod sim;
+// Shared with the other tests of the hub.
+#[path = "../support/mod.rs"]
 mod support;
 
 /// Seeds that once failed, and the cause. After a change of the simulator, a seed makes another world; therefore each
