@@ -167,15 +167,12 @@ fn add_events(
 
 /// Writes what every append changes in the row of its chat.
 fn move_chat(db: &Connection, chat_row: &mut ChatRow, append: &Append) -> rusqlite::Result<()> {
-    let second = chat_row.updated_at / 1000;
     chat_row.version += 1;
-    if append.is_activity() {
-        chat_row.updated_at = chat_row.updated_at.max(int(append.at_ms));
-    }
     let ChatRow { id, head, version, updated_at, .. } = *chat_row;
-    db.prepare_cached(write::MOVE_CHAT)?.execute((id, version, head, updated_at, last_command(append)))?;
-    if updated_at / 1000 != second {
-        db.prepare_cached(write::MOVE_SECOND)?.execute((id, updated_at / 1000))?;
+    db.prepare_cached(write::MOVE_CHAT)?.execute((id, version, head, last_command(append)))?;
+    if append.is_activity() && int(append.at_ms) > updated_at {
+        chat_row.updated_at = int(append.at_ms);
+        db.prepare_cached(write::MOVE_ACTIVITY)?.execute((id, chat_row.updated_at))?;
     }
     Ok(())
 }

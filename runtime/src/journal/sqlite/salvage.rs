@@ -165,9 +165,9 @@ fn indexed(old: &Connection) -> rusqlite::Result<Vec<Named>> {
 fn add_named(new: &Connection, named: &[Named]) -> rusqlite::Result<()> {
     let mut add = new.prepare(
         "INSERT OR IGNORE INTO chats (id, principal, chat_id, epoch_no, head_seq, era, last_command, last_request, \
-         created_at, updated_at, active_s) \
+         created_at, updated_at) \
          SELECT ?1, ?2, ?3, max(e.no, 1), coalesce((SELECT max(seq) FROM events WHERE chat = ?1 AND epoch_no = e.no), 0), 0, \
-         e.count, e.count, t.first, t.last, t.last / 1000 FROM \
+         e.count, e.count, t.first, t.last FROM \
          (SELECT coalesce(max(no), 0) AS no, coalesce(sum(last), 0) AS count FROM \
          (SELECT epoch_no AS no, max(seq) AS last FROM events WHERE chat = ?1 GROUP BY epoch_no)) e, \
          (SELECT coalesce(min(accepted_at), 0) AS first, coalesce(max(accepted_at), 0) AS last FROM turns WHERE chat = ?1) t",

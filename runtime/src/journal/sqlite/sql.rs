@@ -13,10 +13,10 @@ pub(super) mod write {
     pub(crate) const ADD_EVENT: &str = "INSERT INTO events (id, chat, epoch_no, seq, first_seq, sum, frame) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     /// Records that an append is committed.
-    pub(crate) const MOVE_CHAT: &str = "UPDATE chats SET version = ?2, head_seq = ?3, updated_at = ?4, \
-         last_command = max(last_command, ?5) WHERE id = ?1";
-    /// For an activity in another second than the last one: only then does the index change.
-    pub(crate) const MOVE_SECOND: &str = "UPDATE chats SET active_s = ?2 WHERE id = ?1";
+    pub(crate) const MOVE_CHAT: &str = "UPDATE chats SET version = ?2, head_seq = ?3, \
+         last_command = max(last_command, ?4) WHERE id = ?1";
+    /// Only for an activity, because this changes the index of the chats by activity.
+    pub(crate) const MOVE_ACTIVITY: &str = "UPDATE chats SET updated_at = ?2 WHERE id = ?1";
     pub(crate) const ADD_TURN: &str = "INSERT INTO turns (chat, turn_id, hash, epoch_no, seq, starts_turn, \
          accepted_at, text, started_at, prompt) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
     pub(crate) const START_TURN: &str =
@@ -77,7 +77,7 @@ pub(super) mod write {
         RESET_EPOCH,
         ADD_EVENT,
         MOVE_CHAT,
-        MOVE_SECOND,
+        MOVE_ACTIVITY,
         ADD_TURN,
         START_TURN,
         PROMPT_TURN,
@@ -199,8 +199,8 @@ pub(super) mod read {
          WHERE t.chat = c.id AND t.outcome IS NULL AND t.started_at IS NOT NULL), \
          EXISTS (SELECT 1 FROM requests r WHERE r.chat = c.id) \
          FROM chats c JOIN epochs e ON e.chat = c.id AND e.no = c.epoch_no \
-         WHERE c.principal = ?1 AND c.active_s <= ?2 / 1000 AND (c.updated_at, c.chat_id) < (?2, ?3) \
-         ORDER BY c.active_s DESC, c.updated_at DESC, c.chat_id DESC LIMIT ?4";
+         WHERE c.principal = ?1 AND (c.updated_at, c.chat_id) < (?2, ?3) \
+         ORDER BY c.updated_at DESC, c.chat_id DESC LIMIT ?4";
 
     #[cfg(test)]
     pub(crate) const ALL: &[&str] = &[
