@@ -15,6 +15,10 @@ const CODES = ["usage_limit", "compacting", "compacted", "compaction_failed", "c
 async function agent(turn, text) {
   switch (text) {
     case "silence": return undefined;
+    case "parallel":
+      for (const call_id of ["p1", "p2"]) turn.emit({ event: "tool_event", phase: "start", call_id, name: "Bash", arguments: { command: `make ${call_id}` } });
+      turn.emit({ event: "tool_event", phase: "error", call_id: "p1", name: "Bash", error: "status 1" });
+      return turn.never();
     case "sources":
       turn.emit({ event: "delta", stream_id: "s1", text: "See there." });
       return turn.emit({ event: "stream_end", stream_id: "s1", sources: SOURCES });
@@ -126,6 +130,28 @@ for (const place of [".tasks", ".composer"]) {
     await showsEnd();
   });
 }
+
+browserTest("of two tool uses of a stopped turn, the one that failed before says so, and the other was stopped, also after a reload", async (user) => {
+  const page = await user.open();
+  const turn = await sendMessage(page, "parallel");
+  const words = async () => {
+    const rows = [];
+    for (const call of ["p1", "p2"]) {
+      const row = turn.locator(`[data-call=${call}]`);
+      await row.locator("> summary").click();
+      rows.push([await row.locator(".tool-status").innerText(), (await row.locator("h3").innerText()).trim(), await row.locator(".output").innerText()]);
+    }
+    return rows;
+  };
+  await turn.locator("[data-call=p1]").getByText("failed").waitFor();
+  await page.getByRole("button", { name: "Stop the answer" }).click();
+  assert.equal(await waitForOutcome(turn), "cancelled");
+  const expected = [["failed", "Error", "status 1"], ["stopped", "Stopped", "no result came before the end of the turn"]];
+  assert.deepEqual(await words(), expected);
+  await page.reload();
+  await turn.waitFor();
+  assert.deepEqual(await words(), expected);
+});
 
 browserTest("a prompt beside the agent's own turn waits; Stop stops the turn that works, and the prompt goes on", async (user) => {
   const page = await user.open();

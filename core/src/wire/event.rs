@@ -183,6 +183,10 @@ pub enum ChatBody {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         error: Option<String>,
+        /// With `error`: the use did not fail by itself, but was stopped together with its turn, its task or its agent.
+        #[serde(default, skip_serializing_if = "is_false")]
+        #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
+        stopped: bool,
         /// Whether arguments or output were cut to the limit.
         #[serde(default, skip_serializing_if = "is_false")]
         #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]

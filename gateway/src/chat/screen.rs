@@ -322,7 +322,17 @@ impl Screen {
     /// Prints what an event says of a tool use. `event` is a `tool_event`.
     fn tool(&mut self, event: &ChatEvent) {
         let ChatBody::ToolEvent {
-            phase, call_id, name, arguments, title, output, error, media, sources, ..
+            phase,
+            call_id,
+            name,
+            arguments,
+            title,
+            output,
+            error,
+            stopped,
+            media,
+            sources,
+            ..
         } = &event.body
         else {
             return;
@@ -342,7 +352,8 @@ impl Screen {
             ToolPhase::Error => {
                 self.tool_output(call_id, &name, |outputs| outputs.end(call_id));
                 let error = safe_line(error.as_deref().unwrap_or("no reason given"), TOOL_CHARACTERS);
-                self.step(&format!("[{name} failed] {error}"));
+                let how = if *stopped { "stopped" } else { "failed" };
+                self.step(&format!("[{name} {how}] {error}"));
             }
         }
         self.media(&name, media);

@@ -97,6 +97,16 @@ fn what_a_tool_prints_while_it_runs_is_printed_by_lines_and_cleaned() {
 }
 
 #[test]
+fn a_tool_that_was_stopped_did_not_fail() {
+    let (mut gateway, mut terminal) = PlayedGateway::with_turn();
+    gateway.tool("start", "a", json!({"arguments": {"command": "make"}}));
+    gateway.tool("start", "b", json!({"arguments": {"command": "make test"}}));
+    gateway.tool("error", "a", json!({"error": "status 1"}));
+    gateway.tool("error", "b", json!({"error": "no result came", "stopped": true}));
+    terminal.wait_for("[Bash failed] status 1\r\n[Bash stopped] no result came\r\n");
+}
+
+#[test]
 fn what_was_printed_of_one_chat_does_not_keep_back_anything_of_another() {
     let (mut gateway, mut terminal) = PlayedGateway::with_turn();
     gateway.tool("start", "a", json!({"title": "Look around"}));

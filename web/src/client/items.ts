@@ -50,8 +50,6 @@ export interface ToolItem extends Part {
   readonly media?: readonly ToolMedia[];
   readonly sources?: readonly Source[];
   readonly edits: readonly FileEdit[];
-  /** The position of the event with which the use failed. */
-  readonly failedAt?: Cursor;
   /** Whether the background task that the use began runs, or how it ended. Only `shownItems` says so. */
   readonly task?: TaskStatus;
 }
@@ -116,10 +114,9 @@ export function itemsOf(event: ChatEvent): readonly Exclude<Item, RequestItem>[]
       return [{ kind: "notice", key: `notice ${position}`, level: event.level, code: event.code, text: event.text, ...parent }];
     case "tool_event":
       return [tool(event.call_id, event.name, {
-        status: event.phase === "end" ? "done" : event.phase === "error" ? "error" : "running",
+        status: event.phase === "end" ? "done" : event.phase === "error" ? (event.stopped ? "stopped" : "error") : "running",
         truncated: event.truncated ?? false,
         ...(event.phase === "start" && { began: { epoch: event.epoch, seq: event.seq } }),
-        ...(event.phase === "error" && { failedAt: { epoch: event.epoch, seq: event.seq } }),
         ...(event.title !== undefined && { title: event.title }),
         ...(event.locations && { locations: event.locations }),
         ...("arguments" in event && { arguments: event.arguments }),
@@ -147,7 +144,7 @@ export function itemsOf(event: ChatEvent): readonly Exclude<Item, RequestItem>[]
 export function isLaterUse(item: Item, next: Item): next is ToolItem {
   if (item.kind !== "tool" || next.kind !== "tool" || !next.began) return false;
   if (item.began) return item.began.epoch !== next.began.epoch || item.began.seq !== next.began.seq;
-  return item.status === "done" || item.status === "error";
+  return item.status !== "running" && item.status !== "edited";
 }
 
 export function keyOfLaterUse({ parent, callId, began }: ToolItem): string {
@@ -174,31 +171,6 @@ export function mergeItem(item: Item, next: Item): Item {
 
 function boundedOutput(output: string): { output: string; outputCut?: true } {
   return output.length <= MAX_OUTPUT_CHARACTERS ? { output } : { output: output.slice(-MAX_OUTPUT_CHARACTERS), outputCut: true };
-}
-
-/**
- * Whether an event shows that the agent went on with its work, so that a tool use which failed before did not fail because the
- * turn was stopped.
- */
-export function showsWork(event: ChatEvent): boolean {
-  switch (event.event) {
-    case "delta":
-    case "reasoning_delta": return true;
-    case "stream_end": return event.text !== undefined && !event.void;
-    case "message": return event.kind !== "tool_hint";
-    case "tool_event": return event.phase === "start";
-    default: return false;
-  }
-}
-
-/**
- * A tool use that was open when the agent stopped its turn: the agent reports it as failed, and does nothing after that.
- * `lastWork`: the position of the last event of the turn that `showsWork`.
- */
-export function asStopped(item: Item, lastWork: Cursor | undefined): Item {
-  if (item.kind !== "tool" || item.status !== "error" || !item.failedAt) return item;
-  const isLast = !lastWork || (item.failedAt.epoch === lastWork.epoch && item.failedAt.seq > lastWork.seq);
-  return isLast ? { ...item, status: "stopped" } : item;
 }
 
 /** Closes an item that is still open when its turn has ended. A subagent's tool uses may go on in the background. */

@@ -2,7 +2,7 @@
  * Builds a chat's turns from its events. The functions are pure; turns and items that an event does not change keep their
  * object identity, so that the page draws only the changed ones again.
  */
-import { asStopped, closeItem, isLaterUse, itemsOf, keyOfLaterUse, mergeItem, showsWork, type Item, type RequestItem } from "./items.ts";
+import { closeItem, isLaterUse, itemsOf, keyOfLaterUse, mergeItem, type Item, type RequestItem } from "./items.ts";
 import type { ChatEvent, Cost, Cursor, Outcome, TurnError, TurnId, TurnReason, Usage } from "./wire.ts";
 
 /**
@@ -27,8 +27,6 @@ export interface Turn {
   };
   readonly startedAtMs?: number;
   readonly items: readonly Item[];
-  /** The position of the last event with which the agent began or went on with something in the turn. */
-  readonly lastWork?: Cursor;
   readonly end?: TurnEnd;
 }
 
@@ -134,10 +132,7 @@ function applyToTurn(turn: Turn, event: TurnEvent): Turn {
     case "notice":
     case "tool_event":
     case "task":
-    case "file_edit": {
-      const worked = showsWork(event) ? { ...turn, lastWork: { epoch: event.epoch, seq: event.seq } } : turn;
-      return itemsOf(event).reduce(upsert, worked);
-    }
+    case "file_edit": return itemsOf(event).reduce(upsert, turn);
     case "permission_request":
     case "question": {
       const body = event.event === "question" ? { question: event } : { permission: event };
@@ -211,11 +206,9 @@ function joinTurn(older: Turn, newer: Turn): Turn {
   return closeOpenItems({ ...whole, phase: laterPhase(older.phase, newer.phase) });
 }
 
-/** Closes the items that are still open in a turn that has ended, and notes which tool uses ended with a stop of the turn. */
+/** Closes the items that are still open in a turn that has ended. */
 function closeOpenItems(turn: Turn): Turn {
-  if (!turn.end) return turn;
-  const wasStopped = turn.end.outcome === "cancelled";
-  return { ...turn, items: turn.items.map((item) => closeItem(wasStopped ? asStopped(item, turn.lastWork) : item)) };
+  return turn.end ? { ...turn, items: turn.items.map(closeItem) } : turn;
 }
 
 function newRequest(requestId: string): RequestItem {

@@ -115,6 +115,8 @@ output?: string,
 result?: string,
 /** At the end of a use that failed or was denied: the tool's message. */
 error?: string,
+/** With `error`: the use did not fail by itself, but was stopped together with its turn, its task or its agent. */
+stopped?: boolean,
 /** Whether arguments or output were cut to the limit. */
 truncated?: boolean,
 /** At the end: the pictures and other media in the tool's result, which the event itself does not contain. */

@@ -114,7 +114,7 @@ function ToolOutput({ tool }: { tool: ToolItem }) {
         </>
       )}
       {result !== undefined && <Output label="Output" text={result} />}
-      {error !== undefined && <Output label="Error" text={error} />}
+      {error !== undefined && <Output label={tool.status === "stopped" ? "Stopped" : "Error"} text={error} />}
       {media.length > 0 && (
         <ul class="media" aria-label="Media">{media.map((medium, index) => <li key={index}><Revealed text={medium.media_type} style="code" />, {size(medium.bytes)}</li>)}</ul>
       )}

@@ -228,7 +228,21 @@ export async function startMock({ port = 0, token = "secret", base = "/", agent 
       chat.requests.delete(id);
       append(chat, turn, { event: "request_resolved", request_id: id, resolution: "turn_ended" });
     }
+    closeTools(chat, turn);
     return turn.stopped ? { outcome: "cancelled" } : ending;
+  }
+
+  /** Ends the tool uses that the agent has left open, but for those of subagents, which may go on in the background. */
+  function closeTools(chat, turn) {
+    const open = new Map();
+    for (const { event, turn_id, phase, call_id, name, parent_call_id } of chat.log) {
+      if (event !== "tool_event" || turn_id !== turn.id || parent_call_id !== undefined) continue;
+      if (phase === "start") open.set(call_id, name);
+      else if (phase !== "update") open.delete(call_id);
+    }
+    for (const [call_id, name] of open) {
+      append(chat, turn, { event: "tool_event", phase: "error", call_id, name, error: "no result came before the end of the turn", ...(turn.stopped && { stopped: true }) });
+    }
   }
 
   function end(chat, turn, ending) {

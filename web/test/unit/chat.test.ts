@@ -78,20 +78,19 @@ test("every outcome ends its turn, with usage, cost and error", () => {
   }
 });
 
-test("of the tools that failed in a cancelled turn, those after which nothing followed were stopped, wherever a history page ends", () => {
-  const use = (phase: string, call_id: string) => ({ event: "tool_event" as const, phase, call_id, name: "Bash" });
+test("a tool use failed or was stopped as its event says, however its turn ended and wherever a history page ends", () => {
+  const use = (phase: string, call_id: string, rest: object = {}) => ({ event: "tool_event" as const, phase, call_id, name: "Bash", ...rest });
   const uses = [
-    userMessage("x"), use("start", "a"), use("error", "a"), use("start", "b"), use("start", "c"),
-    use("error", "b"), use("end", "c"), { event: "request_resolved" as const, request_id: "p", resolution: "withdrawn" },
+    userMessage("x"), use("start", "a"), use("start", "b"), use("start", "c"), use("start", "a", { parent_call_id: "c" }), use("error", "a", { error: "status 1" }),
+    use("error", "b", { error: "no result", stopped: true }), use("end", "c"), use("error", "a", { parent_call_id: "c", stopped: true }), use("start", "b"),
   ];
   const states = (turns: readonly Turn[]) => turns[0]!.items.flatMap((item) => (item.kind === "tool" ? [item.status] : []));
-  for (const [outcome, last] of [["cancelled", "stopped"], ["completed", "error"], ["interrupted", "error"]] as const) {
+  for (const outcome of ["cancelled", "completed", "interrupted"]) {
     const events = log([...uses, turnEnd(outcome)]);
     for (let cut = 0; cut <= events.length; cut += 1) {
-      assert.deepEqual(states(joinTurns(reduce(events.slice(0, cut)), reduce(events.slice(cut)))), ["error", last, "done"], `${outcome}, cut at ${cut}`);
+      assert.deepEqual(states(joinTurns(reduce(events.slice(0, cut)), reduce(events.slice(cut)))), ["error", "stopped", "done", "stopped", "stopped"], `${outcome}, cut at ${cut}`);
     }
   }
-  assert.deepEqual(states(reduce(log([...uses, delta("It failed."), turnEnd("cancelled")]))), ["error", "error", "done"]);
 });
 
 test("a request that another client resolved is no longer open", () => {

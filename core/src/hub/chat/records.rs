@@ -253,7 +253,7 @@ impl Chat {
         self.push(draft, ChatBody::StreamEnd { stream_id: (**stream).into(), text, void, sources });
     }
 
-    fn tool_use(&mut self, cx: &Context, draft: &mut Draft, event: ToolUse) {
+    fn tool_use(&mut self, cx: &Context, draft: &mut Draft, mut event: ToolUse) {
         match event.phase {
             ToolPhase::Start => {
                 let (call_id, name) = (event.call_id.clone(), event.name.clone());
@@ -266,6 +266,8 @@ impl Chat {
             ToolPhase::Update => {}
             ToolPhase::End | ToolPhase::Error => {
                 self.turns.close_tool(&event.call_id, draft.parent_call_id.as_ref());
+                // A use that fails while its turn is being stopped fails because of that, as far as anybody can tell.
+                event.stopped = event.phase == ToolPhase::Error && self.turns.kill_due_ms().is_some();
             }
         }
         event.bounded(cx.limits.event_text_bytes).log(draft, self.turns.current());

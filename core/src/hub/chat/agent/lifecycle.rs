@@ -114,7 +114,7 @@ impl Chat {
         self.withdraw_requests(cx, &mut draft);
         self.end_tasks(&mut draft);
         let left = self.turns.leave_work(&BTreeSet::new());
-        self.close_work(&mut draft, self.turns.current(), left);
+        self.close_work(&mut draft, self.turns.current(), left, true);
         draft.changes.extend(self.turns.changed_work().map(|work| Change::OpenWork { work }));
         self.end_agent_turn_into(cx, &mut draft, ending);
         self.stage(cx, draft);

@@ -31,7 +31,8 @@ impl Chat {
         let is_turn_implied = !over.is_empty() && self.imply_turn_of_tools(cx, draft);
         if !over.is_empty() {
             let left = self.turns.leave_tools(&over);
-            self.close_work(draft, self.turns.current(), left);
+            let stopped = task.status == TaskStatus::Stopped;
+            self.close_work(draft, self.turns.current(), left, stopped);
         }
         draft.changes.push(self.tasks.change());
         draft.push(self.turns.current(), ChatBody::Task(task));

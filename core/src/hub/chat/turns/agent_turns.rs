@@ -38,7 +38,7 @@ impl Chat {
         }
         if self.turns.prompted().is_some() {
             let left = self.turns.leave_work(&self.background_tools());
-            self.close_work(draft, self.turns.prompted(), left);
+            self.close_work(draft, self.turns.prompted(), left, false);
         }
         let turn_id = agent_turn_id(&cx.new_turn_id());
         self.turns.begin_agent_turn(turn_id.clone(), reason, is_implied, cx.now);
@@ -115,12 +115,14 @@ impl Chat {
         }
     }
 
-    /// Logs the ends of streams and tool uses that the agent has left open.
+    /// Logs the ends of streams and tool uses that the agent has left open. `stopped`: they were stopped, together with
+    /// their turn, their task or the agent.
     pub(in crate::hub::chat) fn close_work(
         &self,
         draft: &mut Draft,
         turn_id: Option<&TurnId>,
         left: LeftOpen,
+        stopped: bool,
     ) {
         let outer = draft.parent_call_id.take();
         for (id, stream) in left.streams {
@@ -136,7 +138,8 @@ impl Chat {
         }
         for tool in left.tools {
             draft.parent_call_id = tool.parent_call_id;
-            ToolUse::ended(tool.call_id, tool.name, Err(TOOL_LEFT_OPEN.into())).log(draft, turn_id);
+            let end = ToolUse::ended(tool.call_id, tool.name, Err(TOOL_LEFT_OPEN.into()));
+            ToolUse { stopped, ..end }.log(draft, turn_id);
         }
         draft.parent_call_id = outer;
     }

@@ -194,7 +194,8 @@ impl Chat {
         }
         if ended.has_work {
             let left = self.turns.leave_work(&self.background_tools());
-            self.close_work(draft, Some(turn_id), left);
+            let stopped = ended.ending.outcome != Outcome::Completed;
+            self.close_work(draft, Some(turn_id), left, stopped);
         }
         draft.changes.extend(self.turns.changed_work().map(|work| Change::OpenWork { work }));
         if ended.turn.origin() == TurnOrigin::Agent {
