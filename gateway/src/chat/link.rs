@@ -68,9 +68,12 @@ impl ServerConnection {
             Target::Web { url, token } => {
                 let mut request =
                     url.as_str().into_client_request().map_err(|error| Lost::Refused(error.to_string()))?;
-                let headers = request.headers_mut();
-                headers.insert(header::SEC_WEBSOCKET_PROTOCOL, header::HeaderValue::from_static(PROTOCOL));
+                // Without the subprotocol, a gateway that wants a token refuses this client at once. With it, the gateway
+                // would wait for a token in the first frame.
                 if let Token::Found(token) = token {
+                    let headers = request.headers_mut();
+                    headers
+                        .insert(header::SEC_WEBSOCKET_PROTOCOL, header::HeaderValue::from_static(PROTOCOL));
                     let value = header::HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()));
                     let mut value = value.map_err(|_| Lost::Refused("the token is not one".into()))?;
                     value.set_sensitive(true);

@@ -139,10 +139,6 @@ impl Client {
             let lost = match ServerConnection::open(&self.target).await {
                 Ok(mut link) => {
                     self.screen.aside(&format!("Connected to {}. /help says more.", self.target.shown()));
-                    // A gateway that wants a token waits for one before it refuses the client.
-                    if let Some(missing) = self.target.missing_token().filter(|_| !been_connected) {
-                        self.screen.aside(&format!("If the gateway wants a token: {missing}. {GIVE_TOKEN}"));
-                    }
                     let lost = self.serve_connection(&mut link, &mut delay).await;
                     been_connected = true;
                     reported = None;
@@ -291,7 +287,7 @@ impl Client {
                 self.screen.question(&prompt);
                 self.session.handle_prompted(std::time::Instant::now());
             }
-            Effect::List(chats) => self.screen.list(&chats),
+            Effect::List { chats, open } => self.screen.list(&chats, open.as_ref()),
             Effect::Store(unsent) => self.store_message(&unsent),
             Effect::Forget(turn_id) => {
                 if let Some(store) = &self.store {

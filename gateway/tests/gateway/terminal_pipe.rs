@@ -30,6 +30,20 @@ fn a_pipe_gets_the_answers_and_nothing_else() {
 }
 
 #[test]
+fn a_pipe_needs_no_token_where_the_gateway_wants_none() {
+    let gateway = Gateway::start(&["--no-auth"]);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut command = switchboard();
+    command.args(["chat", &format!("http://{}", gateway.address)]).arg("--data-dir").arg(elsewhere.path());
+    let Output { status, stdout, stderr } = run(command, "first\n[]\n");
+    assert_eq!(
+        (status.code(), &*stdout, &*stderr),
+        (Some(0), &b"first\n[]\n"[..], &b""[..]),
+        "a message is no frame of the older vocabulary"
+    );
+}
+
+#[test]
 fn eight_pipes_at_once_get_their_answers_also_where_only_two_agents_may_run() {
     for flags in [&[][..], &["--max-agents", "2"]] {
         let gateway = Gateway::start(flags);
@@ -77,6 +91,8 @@ fn the_token_may_come_from_the_environment_or_a_file() {
     let (served, err) = chat(&|_| {});
     assert!(!served && err.contains("no token was found") && err.contains("--token-file"), "{err}");
     assert!(err.contains(elsewhere.path().join("token").to_str().unwrap()), "{err}");
+    // Refused in the handshake, after which the gateway would wait for a token.
+    gateway.wait_for_log("no_credentials");
     let (served, err) = chat(&|command| {
         command.env("SWITCHBOARD_TOKEN", "another");
     });
