@@ -16,7 +16,7 @@ const HELD_BYTES: usize = 1024 * 1024;
 pub(super) enum Answered {
     /// With a text in the turn, or the beginning of the turn is not known.
     There,
-    /// In the turn of its own that ended right before. The text is empty unless it was held.
+    /// In the turn of its own that ended right before, in which it said something. The text is empty unless it was held.
     InItsOwnTurn(String),
     /// Not at all.
     Nowhere,
@@ -33,7 +33,7 @@ pub(super) struct RunningTurns {
     held: String,
     /// Streams of which `held` has deltas.
     streamed: HashSet<String>,
-    /// The number of the event that ended the agent's own turn.
+    /// The number of the event that ended the agent's own turn, if the agent said something in it.
     ended: Option<u64>,
 }
 
@@ -99,7 +99,7 @@ impl RunningTurns {
         let said = event.place.turn_id.as_ref().and_then(|turn_id| self.said.remove(turn_id));
         let is_agents = matches!(&event.body, ChatBody::TurnEnd { origin: TurnOrigin::Agent, .. });
         let follows = self.ended.take().is_some_and(|ended| ended + 1 == event.place.seq);
-        if is_agents {
+        if is_agents && said != Some(false) {
             self.ended = Some(event.place.seq);
         }
         match said {
@@ -157,6 +157,18 @@ mod tests {
         let mut turns = after(&said);
         assert_eq!(turns.end(&event(8, "own", ITS_END)), Answered::There);
         assert_eq!(turns.end(&event(10, "t", ENDED)), Answered::Nowhere);
+    }
+
+    #[test]
+    fn a_message_that_is_taken_into_a_silent_turn_of_the_agents_is_not_answered() {
+        let tool = r#""event":"tool_event","phase":"start","call_id":"k","name":"Bash""#;
+        let mut turns = after(&[("own", BY_ITSELF), ("t", STARTED), ("own", tool)]);
+        assert_eq!(turns.end(&event(4, "own", ITS_END)), Answered::Nowhere);
+        assert_eq!(turns.end(&event(5, "t", ENDED)), Answered::Nowhere);
+        // Of a turn whose beginning is not known, nobody can tell that it was silent.
+        let mut turns = after(&[("t", STARTED)]);
+        assert_eq!(turns.end(&event(2, "own", ITS_END)), Answered::There);
+        assert_eq!(turns.end(&event(3, "t", ENDED)), Answered::InItsOwnTurn(String::new()));
     }
 
     #[test]
