@@ -1,6 +1,9 @@
 //! The effects that a session asks the client to carry out.
 
-use switchboard_core::{ids::TurnId, wire::ChatEvent};
+use switchboard_core::{
+    ids::{ChatId, TurnId},
+    wire::ChatEvent,
+};
 
 use super::{frames::Summary, unsent::Unsent};
 
@@ -25,8 +28,8 @@ pub(super) enum Effect {
     Store(Unsent),
     /// Remove the stored message of this turn: it was accepted or given up.
     Forget(TurnId),
-    /// Print a page of the list of chats.
-    List(Vec<Summary>),
+    /// Print a page of the list of chats. `open`: the chat on this screen.
+    List { chats: Vec<Summary>, open: Option<ChatId> },
     /// Call [`Session::flush`] after this many milliseconds.
     RetryAfter(u64),
     /// End the program with this exit status.

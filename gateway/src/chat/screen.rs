@@ -4,7 +4,7 @@ use std::{collections::HashMap, io, io::IsTerminal};
 
 use rustix::termios::{QueueSelector, tcflush};
 use switchboard_core::{
-    ids::TurnId,
+    ids::{ChatId, TurnId},
     wire::{
         ChatBody, ChatEvent, FileEdit, MessageKind, NoticeLevel, Outcome, Resolution, Source, ToolMedia,
         ToolPhase, TurnError, TurnOrigin,
@@ -117,18 +117,20 @@ impl Screen {
         self.leave_chat();
     }
 
-    pub(super) fn list(&mut self, chats: &[Summary]) {
+    /// Prints chats with what the page says of each. `open`: the chat on this screen.
+    pub(super) fn list(&mut self, chats: &[Summary], open: Option<&ChatId>) {
         if chats.is_empty() {
             self.note("There are no chats yet.");
         }
         for chat in chats {
-            let title = safe_line(chat.title.as_deref().unwrap_or("(no title)"), 60);
+            let title = safe_line(chat.title.as_deref().unwrap_or("New chat"), 60);
+            let here = if Some(&chat.chat_id) == open { "  (open here)" } else { "" };
             let running = match (chat.waiting, chat.running) {
                 (true, _) => "  (waits for you)",
                 (false, true) => "  (running)",
                 (false, false) => "",
             };
-            self.note(&format!("{}  {title}{running}", chat.chat_id));
+            self.note(&format!("{}  {title}{here}{running}", chat.chat_id));
         }
     }
 

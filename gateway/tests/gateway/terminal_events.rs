@@ -131,6 +131,26 @@ fn what_was_printed_of_one_chat_does_not_keep_back_anything_of_another() {
 }
 
 #[test]
+fn the_list_of_chats_marks_the_open_one_and_those_that_run_or_wait() {
+    let (mut gateway, mut terminal) = PlayedGateway::with_turn();
+    terminal.write("/chats");
+    gateway.receive("list_chats");
+    let chat = |id: &str, rest: Value| {
+        let mut chat =
+            json!({"chat_id": id, "updated_at_ms": 1, "running": false, "head": {"epoch": "e", "seq": 1}});
+        chat.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+        chat
+    };
+    let chats = json!([
+        chat("c1", json!({"title": "Build", "running": true})),
+        chat("c2", json!({"title": "Deploy", "running": true, "waiting": true})),
+        chat("c3", json!({})),
+    ]);
+    gateway.send(&json!({"event": "chats", "chats": chats}));
+    terminal.wait_for("c1  Build  (open here)  (running)\r\nc2  Deploy  (waits for you)\r\nc3  New chat\r\n");
+}
+
+#[test]
 fn the_end_of_one_turn_has_no_text_of_another_printed_twice() {
     let (mut gateway, mut terminal) = PlayedGateway::with_turn();
     gateway.event(json!({"event": "turn_started", "turn_id": "~1", "origin": "agent", "started_at_ms": 1}));

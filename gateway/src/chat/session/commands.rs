@@ -99,7 +99,7 @@ impl Session {
     pub(super) fn listed(&mut self, chats: Vec<Summary>, before: Option<String>) {
         let more = before.is_some();
         self.more_chats = before;
-        self.effects.push_back(Effect::List(chats));
+        self.effects.push_back(Effect::List { chats, open: self.chat.clone() });
         if more {
             self.note("There are older ones: /chats more");
         }

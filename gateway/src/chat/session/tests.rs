@@ -28,7 +28,7 @@ fn did(session: &mut Session) -> Vec<String> {
             Effect::Prompt(_) => "prompt".into(),
             // Every message causes these; separate tests check when.
             Effect::Store(_) | Effect::Forget(_) => continue,
-            Effect::List(chats) => format!("list {}", chats.len()),
+            Effect::List { chats, .. } => format!("list {}", chats.len()),
             Effect::RetryAfter(ms) => format!("retry {ms}"),
             Effect::Quit(status) => format!("quit {status}"),
         });
