@@ -19,6 +19,13 @@ async function agent(turn, text) {
       for (const call_id of ["p1", "p2"]) turn.emit({ event: "tool_event", phase: "start", call_id, name: "Bash", arguments: { command: `make ${call_id}` } });
       turn.emit({ event: "tool_event", phase: "error", call_id: "p1", name: "Bash", error: "status 1" });
       return turn.never();
+    case "own":
+    case "own silent":
+      void turn.byItself("schedule", async (own) => {
+        if (text === "own") own.emit({ event: "message", text: "It is all in here." });
+        await own.ask({ event: "permission_request", tool: "Bash", input: { command: "make" } });
+      });
+      return turn.emit({ event: "message", text: `${"A line before it.\n\n".repeat(40)}` });
     case "sources":
       turn.emit({ event: "delta", stream_id: "s1", text: "See there." });
       return turn.emit({ event: "stream_end", stream_id: "s1", sources: SOURCES });
@@ -153,6 +160,39 @@ browserTest("of two tool uses of a stopped turn, the one that failed before says
   assert.deepEqual(await words(), expected);
 });
 
+browserTest("a key that was released while a turn ran does not keep the button for background work disabled", async (user) => {
+  const page = await user.open();
+  await waitForOutcome(await sendMessage(page, "background hang 60"));
+  const stop = page.locator(".composer").getByRole("button", { name: "Stop the background work" });
+  await stop.waitFor();
+  await page.locator("#composer").fill("slow 60");
+  for (let press = 0; press < 2; press += 1) await page.keyboard.down("F2"); // the second one is the repeat of a key that is held
+  await page.getByRole("button", { name: "Send" }).evaluate((button) => button.click());
+  await page.getByText(/word1/).waitFor();
+  await page.keyboard.up("F2");
+  await page.getByRole("button", { name: "Stop the answer" }).evaluate((button) => button.click());
+  await stop.click();
+  await page.locator(".tasks").waitFor({ state: "detached" });
+});
+
+browserTest("without a connection, nothing is said to run or to wait now", async (user) => {
+  const page = await user.open();
+  const background = await sendMessage(page, "background hang 60");
+  await waitForOutcome(background);
+  const running = await sendMessage(page, "parallel");
+  const words = () => Promise.all([background.locator("[data-call=b1]"), running.locator("[data-call=p2]")].map((row) => row.locator(".tool-status").innerText()));
+  await running.locator("[data-call=p1]").getByText("failed").waitFor();
+  assert.deepEqual(await words(), ["runs in the background", "runs"]);
+  mock.kill({ refuse: true });
+  await page.locator(".app[data-online=false]").waitFor();
+  assert.deepEqual(await words(), ["ran when last connected", "ran when last connected"]);
+  assert.equal(await page.locator(".turn .lamp[data-lamp=running]").count(), 0);
+  mock.kill();
+  await page.locator(".app[data-online=true]").waitFor();
+  user.recorded.console.length = 0; // has the connections that were refused
+  assert.deepEqual(await words(), ["runs in the background", "runs"]);
+});
+
 browserTest("a prompt beside the agent's own turn waits; Stop stops the turn that works, and the prompt goes on", async (user) => {
   const page = await user.open();
   await waitForOutcome(await sendMessage(page, "background hang"));
@@ -167,6 +207,26 @@ browserTest("a prompt beside the agent's own turn waits; Stop stops the turn tha
   assert.equal(await answerText(prompt), "afterwards");
   assert.match(await prompt.locator(".turn-footer").innerText(), /with waiting/);
 });
+
+for (const [text, says] of [["own", "The agent took this into what it did by itself, and answered there."], ["own silent", "Ended without an answer."]]) {
+  browserTest(`a prompt that was taken into a turn of the agent's own says where its answer is, if there is one: ${text}`, async (user) => {
+    const page = await user.open();
+    await page.locator("#composer").fill(text);
+    await page.locator("#composer").press("Enter");
+    await page.locator(".dock").getByRole("heading", { name: "Bash" }).waitFor();
+    const prompt = await sendMessage(page, "silence");
+    await page.getByRole("button", { name: "Allow once" }).click();
+    assert.equal(await waitForOutcome(prompt), "completed");
+    await prompt.getByText(says).waitFor();
+    const link = prompt.getByRole("button", { name: "Go to the answer" });
+    assert.equal(await link.count(), text === "own" ? 1 : 0);
+    if (text !== "own") return;
+    await page.locator(".thread").evaluate((thread) => { thread.scrollTop = 0; });
+    await link.evaluate((button) => button.click());
+    const isVisible = (element) => { const { top } = element.getBoundingClientRect(); return top >= 0 && top < innerHeight; };
+    assert.ok(await ownTurn(page).getByText("It is all in here.").evaluate(isVisible));
+  });
+}
 
 browserTest("a turn of the agent's own has a button of its own to stop it, and a prompt beside it can be taken back", async (user) => {
   const page = await user.open();

@@ -33,7 +33,7 @@ export interface Turn {
 export interface TurnEnd {
   readonly at: Cursor;
   readonly outcome: Outcome;
-  /** The turn that the agent began by itself and that took this turn's message in: both ended with the same result. */
+  /** The turn that the agent began by itself and that took this turn's message in and answers it: both ended with the same result. */
   readonly answeredIn?: TurnId;
   readonly latencyMs: number;
   readonly usage?: Usage;
@@ -78,9 +78,15 @@ function turnOutside(turns: readonly Turn[], event: TurnEvent): TurnId {
   return home?.id ?? `${event.epoch}.${event.seq}`;
 }
 
-/** The turns that the agent began by itself, by the position of their ends. */
+/**
+ * The turns that the agent began by itself and in which it said something, by the position of their ends. What it said in one
+ * whose beginning is not loaded is not known.
+ */
 function agentTurnsByEnd(turns: readonly Turn[]): ReadonlyMap<string, TurnId> {
-  return new Map(turns.flatMap(({ id, origin, end }) => (origin === "agent" && end ? [[`${end.at.epoch}.${end.at.seq}`, id] as const] : [])));
+  return new Map(turns.flatMap((turn) => {
+    const { id, origin, end, startedAtMs } = turn;
+    return origin === "agent" && end && (startedAtMs === undefined || hasAnswer(turn)) ? [[`${end.at.epoch}.${end.at.seq}`, id] as const] : [];
+  }));
 }
 
 /** A prompt that was taken into the agent's own turn ends right after it, and without a text of its own. */

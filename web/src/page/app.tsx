@@ -173,7 +173,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
   const closeText = lastClose && explainClose(lastClose);
   const isEmpty = chat.turns.length === 0 && unsent.length === 0;
   return (
-    <div class="app" data-drawer={drawer ? "open" : "closed"}>
+    <div class="app" data-drawer={drawer ? "open" : "closed"} data-online={online}>
       <a class="skip" href="#composer" onClick={(event) => { event.preventDefault(); document.querySelector<HTMLElement>("#composer")?.focus(); }}>Skip to the message field</a>
       <aside class="side" aria-label="Chats and connection">
         <Sidebar chats={client.chats.items} known={client.chats.isLoaded} hasMore={client.chats.hasMore} current={chatId} running={runningChats} waiting={waiting} status={status} transport={client.transport}

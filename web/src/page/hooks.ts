@@ -1,9 +1,12 @@
-import { Component, type ComponentChildren } from "preact";
+import { Component, createContext, type ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { shownItems, type Chat, type Client, type Item, type ShownItems, type Turn, type TurnId } from "../client/index.ts";
 
 /** Browsers run no animation frames in hidden tabs. A timer draws there, so that the tab's title still shows a waiting request. */
 const HIDDEN_FRAME_MS = 250;
+
+/** Whether there is a connection, so that what the page shows is up to date. */
+export const Online = createContext(true);
 
 /** Renders the component again after the client changed, at most once per animation frame. */
 export function useClient(client: Client): void {

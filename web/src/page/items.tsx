@@ -1,8 +1,8 @@
 /** The items of a turn: texts, thoughts, tool uses with their subagents, requests and notices. */
 import type { ComponentChildren } from "preact";
-import { useRef } from "preact/hooks";
+import { useContext, useRef } from "preact/hooks";
 import type { Item, NoticeItem, TextItem } from "../client/index.ts";
-import { memo } from "./hooks.ts";
+import { memo, Online } from "./hooks.ts";
 import { IconChevron } from "./icons.tsx";
 import { Markdown } from "./markdown.tsx";
 import { ResolvedRequest } from "./requests.tsx";
@@ -62,7 +62,8 @@ function Notice({ notice: { level, code, text } }: { notice: NoticeItem }) {
   );
 }
 
-function Thinking({ item, live }: { item: TextItem; live: boolean }) {
+function Thinking({ item, live: isNewest }: { item: TextItem; live: boolean }) {
+  const live = useContext(Online) && isNewest;
   return (
     <details class="step thinking">
       <summary>

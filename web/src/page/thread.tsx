@@ -2,7 +2,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { agentTurn, type Chat, type ErrorEvent, type Unsent } from "../client/index.ts";
-import { useShownItems, useStable } from "./hooks.ts";
+import { Online, useShownItems, useStable } from "./hooks.ts";
 import { IconDown } from "./icons.tsx";
 import { explain } from "./text/errors.ts";
 import { TurnView } from "./turn.tsx";
@@ -93,11 +93,11 @@ export function Thread(props: ThreadProps) {
             </button>
           )}
           {props.children}
-          {chat.turns.map((turn) => (
+          <Online.Provider value={online}>{chat.turns.map((turn) => (
             <TurnView key={turn.id} turn={turn} shown={shown.get(turn.id)!} online={online} stopping={chat.stopping.includes(turn.id)} behind={byItself !== undefined && turn.origin !== "agent"}
               stalledMs={chat.stalled?.turnId === turn.id ? chat.stalled.idleMs : undefined}
               onCancel={props.onCancel} onReuse={props.onReuse} />
-          ))}
+          ))}</Online.Provider>
           {unsent.filter((each) => !receivedTurnIds.has(each.turnId)).map((each) => (
             <UnsentMessage key={each.turnId} message={each} online={online} onDiscard={props.onDiscard} onReuse={props.onReuse} />
           ))}

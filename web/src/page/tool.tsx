@@ -1,8 +1,8 @@
 import type { ComponentChildren } from "preact";
-import { useState } from "preact/hooks";
+import { useContext, useState } from "preact/hooks";
 import type { RequestItem, ToolItem } from "../client/index.ts";
 import { CopyButton, UnifiedDiff } from "./code.tsx";
-import { memo } from "./hooks.ts";
+import { memo, Online } from "./hooks.ts";
 import { IconChevron } from "./icons.tsx";
 import { Input } from "./input.tsx";
 import { Revealed } from "./revealed.tsx";
@@ -15,17 +15,19 @@ import { about, place } from "./text/tools.ts";
  * The lamp's colour and the status word. Where `isShown` is false the word is for screen readers only, since the lamp says
  * the same.
  */
-function state(tool: ToolItem, permission: RequestItem | undefined): { lamp: string; word: string; isShown: boolean } {
-  if (permission && !permission.resolution) return { lamp: "waiting", word: "waits for your permission", isShown: true };
+function state(tool: ToolItem, permission: RequestItem | undefined, online: boolean): { lamp: string; word: string; isShown: boolean } {
+  /** What was going on when the gateway was last heard of. */
+  const present = (lamp: string, now: string, before: string) => ({ isShown: true, ...(online ? { lamp, word: now } : { lamp: "waiting", word: `${before} when last connected` }) });
+  if (permission && !permission.resolution) return present("waiting", "waits for your permission", "asked");
   if (permission?.resolution === "denied") return { lamp: "failed", word: "denied", isShown: true };
   // The use itself ended when its task began, so the task tells what became of the work.
   if (tool.status !== "running") {
-    if (tool.task === "running") return { lamp: "running", word: "runs in the background", isShown: true };
+    if (tool.task === "running") return present("running", "runs in the background", "ran");
     if (tool.task === "failed") return { lamp: "failed", word: "failed", isShown: true };
     if (tool.task === "stopped") return { lamp: "off", word: "stopped", isShown: true };
   }
   switch (tool.status) {
-    case "running": return { lamp: "running", word: "runs", isShown: true };
+    case "running": return present("running", "runs", "ran");
     case "error": return isTakenBack(permission) ? { lamp: "off", word: "not run", isShown: true } : { lamp: "failed", word: "failed", isShown: true };
     case "stopped": return { lamp: "off", word: "stopped", isShown: true };
     case "done":
@@ -51,7 +53,7 @@ interface ToolRowProps {
  */
 export const ToolRow = memo<ToolRowProps>(({ tool, node, draw }) => {
   const { permission, children } = node;
-  const { lamp, word, isShown } = state(tool, permission);
+  const { lamp, word, isShown } = state(tool, permission, useContext(Online));
   const [chosen, choose] = useState(false);
   const open = chosen || node.asks;
   const added = tool.edits.reduce((sum, edit) => sum + edit.added, 0);

@@ -135,7 +135,12 @@ function Footer({ turn, elsewhere, onReuse }: { turn: Turn; elsewhere: boolean; 
   const silent = outcome === "completed" && !hasAnswer(turn) && !(turn.origin === "agent" && elsewhere);
   return (
     <>
-      {silent && <p class="note silent">{answeredIn === undefined ? "Ended without an answer." : "The agent took this into what it did by itself, and answered there."}</p>}
+      {silent && answeredIn === undefined && <p class="note silent">Ended without an answer.</p>}
+      {silent && answeredIn !== undefined && (
+        <p class="note silent">
+          The agent took this into what it did by itself, and answered there. <button type="button" class="quiet" onClick={() => goTo(answeredIn)}>Go to the answer</button>
+        </p>
+      )}
       {error && outcome !== "cancelled" && (
         <div class="failure" data-outcome={outcome}>
           <p><strong>{outcomeText(outcome)}.</strong> <Revealed text={error.detail} style="prose" /></p>
@@ -151,6 +156,10 @@ function Footer({ turn, elsewhere, onReuse }: { turn: Turn; elsewhere: boolean; 
       </footer>
     </>
   );
+}
+
+function goTo(turnId: string): void {
+  document.querySelector(`[data-turn="${CSS.escape(turnId)}"]`)?.scrollIntoView();
 }
 
 /** The text of an answer, without abandoned streams, tool calls and subagents, for copying and for screen readers. */

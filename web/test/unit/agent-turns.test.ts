@@ -62,7 +62,7 @@ test("a history page leaves the turns that it does not continue as they are", ()
 });
 
 test("an answer on an older page shows that a prompt was not answered in the agent's own turn", () => {
-  const events = log([userMessage("second", "t2"), { ...delta("an answer"), turn_id: "t2" }, begins, ends, { ...turnEnd(), turn_id: "t2" }]);
+  const events = log([userMessage("second", "t2"), { ...delta("an answer"), turn_id: "t2" }, begins, { ...delta("more"), turn_id: "~3.e1" }, ends, { ...turnEnd(), turn_id: "t2" }]);
   const newer = reduce(events.slice(2));
   assert.equal(newer.at(-1)?.end?.answeredIn, "~3.e1");
   assert.deepEqual(joinTurns(reduce(events.slice(0, 2)), newer), reduce(events));
@@ -71,6 +71,15 @@ test("an answer on an older page shows that a prompt was not answered in the age
 test("a prompt that ends by itself after the agent's own turn was not answered in it", () => {
   const turns = reduce(log([begins, userMessage("second", "t2"), ends, { ...delta("own"), turn_id: "t2" }, { ...turnEnd(), turn_id: "t2" }]));
   assert.deepEqual(turns.map((turn) => turn.end?.answeredIn), [undefined, undefined]);
+});
+
+test("a prompt that was taken into a silent turn of the agent's own was not answered there, wherever a history page ends", () => {
+  const own = (rest: object) => ({ ...tool("start", "k"), turn_id: "~3.e1", ...rest }) as const;
+  const events = log([begins, userMessage("second", "t2"), own({}), own({ phase: "end" }), ends, { ...turnEnd(), turn_id: "t2" }]);
+  const turns = reduce(events);
+  assert.deepEqual(turns.map((turn) => turn.end?.answeredIn), [undefined, undefined]);
+  for (let cut = 0; cut <= events.length; cut += 1) assert.deepEqual(joinTurns(reduce(events.slice(0, cut)), reduce(events.slice(cut))), turns, `cut at ${cut}`);
+  assert.equal(reduce(events.slice(2)).at(-1)?.end?.answeredIn, "~3.e1", "what the agent said before is not known");
 });
 
 test("a snapshot's state has the agent's own turn, its requests and the tasks", () => {

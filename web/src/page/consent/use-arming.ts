@@ -7,11 +7,13 @@ import { Arming } from "./arming.ts";
  */
 export function useArming(appearance: string | undefined): boolean {
   const arming = useRef<Arming>(undefined);
-  arming.current ??= new Arming(() => performance.now());
   const [armed, setArmed] = useState<string>();
   useLayoutEffect(() => {
-    if (appearance === undefined) return;
-    const current = arming.current!;
+    if (appearance === undefined) {
+      arming.current = undefined; // what is released meanwhile is not seen
+      return;
+    }
+    const current = arming.current ??= new Arming(() => performance.now());
     current.changed();
     let timer = 0;
     const check = () => {
