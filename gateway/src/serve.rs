@@ -27,8 +27,9 @@ use crate::{
     token::{self, Tokens},
 };
 
-/// File descriptors for everything but connections and agents: listeners, files.
-const FURTHER_FILES: usize = 2048;
+/// File descriptors for everything but connections and agents: listeners, files, and two more of each connection to the
+/// Unix socket.
+const FURTHER_FILES: usize = 4096;
 /// File descriptors per agent: both ends of the connection to its host, its process, and those needed during its start.
 const AGENT_FILES: usize = 8;
 /// After a failed accept on the Unix socket, the next try comes after this delay.

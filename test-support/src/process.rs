@@ -42,3 +42,17 @@ pub fn arguments(pid: Pid) -> Vec<String> {
 pub fn signal(pid: Pid, signal: Signal) {
     let _ = kill_process(pid, signal);
 }
+
+/// The events for which this process has registered a descriptor with `epoll`, as flags: once for each `epoll` descriptor
+/// (proc(5), `fdinfo`).
+pub fn epoll_interests(descriptor: i32) -> Vec<u32> {
+    let of = |line: &str| {
+        let mut words = line.strip_prefix("tfd:")?.split_whitespace();
+        let is_meant = words.next()?.parse() == Ok(descriptor);
+        u32::from_str_radix(words.nth(1)?, 16).ok().filter(|_| is_meant)
+    };
+    let descriptors = fs::read_dir("/proc/self/fdinfo").unwrap();
+    // Other tests open and close descriptors meanwhile.
+    let read = descriptors.filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok());
+    read.flat_map(|text| text.lines().filter_map(of).collect::<Vec<_>>()).collect()
+}

@@ -25,6 +25,7 @@ mod lines;
 mod options;
 mod refused;
 mod session;
+mod socket;
 
 use std::sync::Arc;
 

@@ -13,16 +13,14 @@ use switchboard_runtime::{
 };
 use tokio::{
     io::AsyncWriteExt as _,
-    net::{
-        UnixStream,
-        unix::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    net::UnixStream,
     time::{interval, timeout},
 };
 
 use crate::{
     lines::{Line, Lines},
     options::Options,
+    socket::{ReadHalf, WriteHalf, split},
 };
 
 /// How often to check whether a peer that has closed its sending side still reads.
@@ -51,7 +49,13 @@ enum Ending {
 
 pub(crate) async fn run(socket: UnixStream, gateway: &Gateway, options: &Options) {
     let peer = Peer { principal: options.principal.clone(), client_id: None };
-    let (reader, mut writer) = socket.into_split();
+    let (reader, mut writer) = match split(socket) {
+        Ok(halves) => halves,
+        Err(error) => {
+            tracing::warn!(%error, "a peer's socket cannot be used");
+            return;
+        }
+    };
     let Ok(Connection { inbox, mut outbox }) = gateway.connect(peer, false) else {
         last(&mut writer, &stopping(), options).await;
         return;
@@ -66,7 +70,7 @@ pub(crate) async fn run(socket: UnixStream, gateway: &Gateway, options: &Options
     }
 }
 
-async fn last(writer: &mut OwnedWriteHalf, line: &[u8], options: &Options) {
+async fn last(writer: &mut WriteHalf, line: &[u8], options: &Options) {
     let sent = timeout(options.close_within, async {
         writer.write_all(line).await?;
         writer.write_all(b"\n").await?;
@@ -77,7 +81,7 @@ async fn last(writer: &mut OwnedWriteHalf, line: &[u8], options: &Options) {
     }
 }
 
-async fn read(reader: OwnedReadHalf, inbox: &Inbox) -> Ending {
+async fn read(reader: ReadHalf, inbox: &Inbox) -> Ending {
     let mut lines = Lines::new(reader, inbox.limits().frame_bytes);
     loop {
         let taken = match lines.next().await {
@@ -90,16 +94,16 @@ async fn read(reader: OwnedReadHalf, inbox: &Inbox) -> Ending {
             return Ending::Last(stopping());
         }
     }
-    still_reads(&lines).await
+    still_reads(lines.io()).await
 }
 
 /// Waits until the peer stops reading. A peer that has closed its sending side may still read, as in `printf … |
 /// socat - UNIX:PATH`.
-async fn still_reads(lines: &Lines<OwnedReadHalf>) -> Ending {
+async fn still_reads(reader: &ReadHalf) -> Ending {
     let mut check = interval(HANGUP_CHECK);
     loop {
         check.tick().await;
-        let mut fds = [PollFd::new(lines.io().as_ref(), PollFlags::empty())];
+        let mut fds = [PollFd::new(reader, PollFlags::empty())];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         let hung_up = match poll(&mut fds, Some(&now)) {
             Ok(_) => fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR),
@@ -136,7 +140,7 @@ fn error(code: ErrorCode, detail: String, retryable: bool, close: CloseCode) -> 
     encode_control(&ControlEvent::Error(event)).bytes().clone()
 }
 
-async fn write(io: &mut OwnedWriteHalf, outbox: &mut OutboxReader, options: &Options) -> Ending {
+async fn write(io: &mut WriteHalf, outbox: &mut OutboxReader, options: &Options) -> Ending {
     let progress = outbox.progress();
     let mut batch = Vec::new();
     loop {

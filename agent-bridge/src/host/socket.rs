@@ -140,24 +140,12 @@ mod tests {
         assert!(heard == sent);
     }
 
-    /// The events for which the runtime has registered each descriptor (proc(5), `fdinfo` of an epoll).
-    #[cfg(target_os = "linux")]
-    fn watched() -> Vec<(i32, u32)> {
-        let of = |line: &str| {
-            let mut words = line.strip_prefix("tfd:")?.split_whitespace();
-            let fd = words.next()?.parse().ok()?;
-            Some((fd, u32::from_str_radix(words.nth(1)?, 16).ok()?))
-        };
-        let descriptors = std::fs::read_dir("/proc/self/fdinfo").unwrap();
-        // Other tests open and close descriptors meanwhile.
-        let read = descriptors.filter_map(|entry| std::fs::read_to_string(entry.ok()?.path()).ok());
-        read.flat_map(|text| text.lines().filter_map(of).collect::<Vec<_>>()).collect()
-    }
-
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn a_peer_that_reads_does_not_wake_the_reader() {
         use std::os::fd::AsRawFd as _;
+
+        use switchboard_test_support::process::epoll_interests;
 
         const READABLE: u32 = 1;
         const WRITABLE: u32 = 4;
@@ -168,9 +156,7 @@ mod tests {
         write.write_all(b"a record").await.unwrap();
         answer.write_all(b"a").await.unwrap();
         assert_eq!(read.read_u8().await.unwrap(), b'a');
-        // A descriptor may occur more than once, if the runtime has several epoll descriptors.
-        let all = watched().into_iter();
-        let of_mine: Vec<u32> = all.filter(|(fd, _)| mine.contains(fd)).map(|(_, events)| events).collect();
+        let of_mine: Vec<u32> = mine.into_iter().flat_map(epoll_interests).collect();
         assert!(!of_mine.is_empty());
         assert!(of_mine.iter().all(|events| events & (READABLE | WRITABLE) == READABLE), "{of_mine:x?}");
     }
