@@ -99,6 +99,25 @@ string_id! {
     }
 }
 
+/// The first character of the ids of turns that an agent begins by itself.
+const OF_AGENT: char = '~';
+
+impl TurnId {
+    /// The id for a turn that an agent begins by itself, from an id that no other turn has.
+    ///
+    /// # Panics
+    /// If `unique` has 128 bytes: the id for the agent's turn is one byte longer.
+    pub(crate) fn of_agent(unique: &Self) -> Self {
+        let id = alloc::format!("{OF_AGENT}{unique}");
+        Self::parse(&id).expect("the gateway's ids are shorter than the longest")
+    }
+
+    /// Whether the turn is one that an agent began by itself. No turn of a person has such an id.
+    pub fn is_of_agent(&self) -> bool {
+        self.0.starts_with(OF_AGENT)
+    }
+}
+
 string_id! {
     /// A permission request or question: `^[A-Za-z0-9_:.-]{1,128}$`, never used again in its chat.
     RequestId, "invalid request_id", r"^[A-Za-z0-9_:.-]{1,128}$", |text| is_token(text, 128, b":.")

@@ -7,9 +7,11 @@
 //! | `say:TEXT` | says the text |
 //! | `think:TEXT` | thinks the text |
 //! | `slow:N` | says N pieces of text, ten a second |
-//! | `tool:COMMAND` | runs the command, and says what it printed |
+//! | `silent:PATH` | writes the file when it is asked, and does not answer |
+//! | `tool:COMMAND` | runs the command, and does what it printed if that is such a message, otherwise says it |
 //! | `background:COMMAND\|MESSAGE` | runs the command in the background; told that it ended, does what the message says |
 //! | `agents:MESSAGE\|MESSAGE` | has a subagent for each message, in parallel |
+//! | `background-agent:MESSAGE` | has a subagent in the background |
 //! | `write:PATH` | writes a file of two lines |
 //! | `ask` | asks a question |
 //! | `fail` | fails |
@@ -17,8 +19,10 @@
 //! Everything else, such as the request for a title, gets a short answer.
 
 use std::{
+    fs,
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
     thread,
     time::Duration,
 };
@@ -85,6 +89,11 @@ fn answer(stream: &mut TcpStream, path: &str, body: &Value) -> io::Result<()> {
         let error = json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}});
         return whole(stream, "529 Overloaded", &error);
     }
+    if let Script::Silent(path) = &script {
+        fs::write(path, "")?;
+        // Nothing comes but the end of the connection.
+        return stream.read(&mut [0]).map(drop);
+    }
     if body["stream"] == true {
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
         stream.write_all(head.as_bytes())?;
@@ -114,6 +123,7 @@ enum Script {
     /// Names of tools and their inputs.
     Tools(Vec<(&'static str, Value)>),
     Slow(u32),
+    Silent(PathBuf),
     Fail,
 }
 
@@ -132,7 +142,8 @@ fn script(messages: &[Value]) -> Script {
         .collect();
     let told = blocks.iter().find_map(|block| {
         if block["type"] == "tool_result" {
-            return Some(Script::Say(format!("tool said: {}", result_text(&block["content"]))));
+            let text = result_text(&block["content"]);
+            return wish(text.trim()).or_else(|| Some(Script::Say(format!("tool said: {text}"))));
         }
         wish(block["text"].as_str()?.trim())
     });
@@ -155,20 +166,15 @@ fn wish(text: &str) -> Option<Script> {
         "say" => Script::Say(rest.into()),
         "think" => Script::Think(rest.into()),
         "slow" => Script::Slow(rest.parse().ok()?),
+        "silent" => Script::Silent(rest.into()),
         "fail" => Script::Fail,
         "tool" => tool("Bash", json!({"command": rest, "description": "a test asked for this"})),
         "background" => {
             let (command, message) = rest.split_once('|')?;
             tool("Bash", json!({"command": command, "description": message, "run_in_background": true}))
         }
-        "agents" => {
-            let messages = rest.split('|').map(|message| {
-                let input = json!({"description": message, "prompt": message,
-                    "subagent_type": "general-purpose", "run_in_background": false});
-                ("Agent", input)
-            });
-            Script::Tools(messages.collect())
-        }
+        "agents" => Script::Tools(rest.split('|').map(|message| subagent(message, false)).collect()),
+        "background-agent" => Script::Tools(vec![subagent(rest, true)]),
         "write" => tool("Write", json!({"file_path": rest, "content": "one\ntwo\n"})),
         "ask" => {
             let options =
@@ -182,6 +188,12 @@ fn wish(text: &str) -> Option<Script> {
 
 fn tool(name: &'static str, input: Value) -> Script {
     Script::Tools(vec![(name, input)])
+}
+
+fn subagent(message: &str, in_background: bool) -> (&'static str, Value) {
+    let input = json!({"description": message, "prompt": message, "subagent_type": "general-purpose",
+        "run_in_background": in_background});
+    ("Agent", input)
 }
 
 fn result_text(content: &Value) -> String {
@@ -230,7 +242,7 @@ fn streamed(stream: &mut TcpStream, script: &Script, body: &Value) -> io::Result
             }
             event(stream, &json!({"type": "content_block_stop", "index": 0}))?;
         }
-        Script::Fail => {}
+        Script::Silent(_) | Script::Fail => {}
     }
     let delta = json!({"stop_reason": stop_reason, "stop_sequence": null});
     event(stream, &json!({"type": "message_delta", "delta": delta, "usage": {"output_tokens": 5}}))?;

@@ -20,7 +20,7 @@ use crate::{
 const IDLE_AFTER: Duration = Duration::from_millis(50);
 
 /// The id in the cancellation of a turn that the agent began by itself, whose id only the hub knows.
-const AGENT_TURN: &str = "agent";
+const AGENT_TURN: &str = "~agent";
 
 /// What happens to an agent instance.
 #[derive(Debug, Clone, PartialEq, Eq)]

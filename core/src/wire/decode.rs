@@ -281,7 +281,7 @@ impl Fields<'_> {
     fn message(&mut self) -> Result<ClientEnvelope, DecodeError> {
         let chat_id = self.chat_id()?;
         let turn_id = self.turn_id()?;
-        if turn_id.as_ref().is_some_and(|id| id.as_str().starts_with('~')) {
+        if turn_id.as_ref().is_some_and(TurnId::is_of_agent) {
             let detail = "turn_id must not begin with '~': the turns that an agent begins have such ids";
             return Err(DecodeError::new(ErrorCode::InvalidField, detail));
         }

@@ -11,7 +11,7 @@ use super::{
     media::Content,
     piece::piece,
     records::{Abandoned, ApiRetry, Block, ControlResponse, Delta, Line, StreamEvent, parse},
-    state::{Cancel, ClaudeCodec, PromptPhase, Prompted, changed},
+    state::{ClaudeCodec, changed},
     tools::UsedIn,
 };
 use crate::dialect::Decoded;
@@ -230,12 +230,11 @@ impl ClaudeCodec {
             out.ready = response.subtype == "success";
         } else if response.request_id.starts_with(super::encode::CANCEL) {
             self.interrupted(out);
-            let queued = response.response.is_some_and(|receipt| !receipt.still_queued.is_empty());
-            let waits = |turn: &Prompted| turn.phase == PromptPhase::Queued;
-            let queued = queued || self.state.turn.as_ref().is_some_and(waits);
-            if queued && self.state.cancel == Cancel::Sent {
-                self.state.cancel = Cancel::Missed;
-            }
+            let receipt = response.response.unwrap_or_default();
+            self.interrupt_answered(!receipt.still_queued.is_empty(), out);
+        } else if let Some(uuid) = response.request_id.strip_prefix(super::encode::TAKE_BACK) {
+            let receipt = response.response.unwrap_or_default();
+            self.take_back_answered(uuid, receipt.cancelled, out);
         }
         out.alive();
     }

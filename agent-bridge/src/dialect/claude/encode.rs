@@ -10,7 +10,7 @@ use switchboard_core::{
 
 use super::{
     elicitation, questions, requests,
-    state::{Cancel, ClaudeCodec, Pending, Prompted},
+    state::{Cancel, ClaudeCodec, Pending, PromptPhase, Prompted},
 };
 use crate::dialect::Decoded;
 
@@ -18,6 +18,8 @@ use crate::dialect::Decoded;
 pub(super) const INITIALIZE: &str = "initialize";
 /// First part of the ids of interrupts.
 pub(super) const CANCEL: &str = "cancel-";
+/// First part of the ids of requests to take a prompt back; the prompt's id follows.
+pub(super) const TAKE_BACK: &str = "take-back-";
 
 const DENIED: &str = "The person denied this.";
 const TURN_ENDED: &str = "The turn ended before an answer.";
@@ -57,7 +59,7 @@ impl ClaudeCodec {
     pub(super) fn line_for(&self, command: &AgentCommand) -> Option<Vec<u8>> {
         match command {
             AgentCommand::Prompt { turn_id, text, .. } => Some(prompt(turn_id, text)),
-            AgentCommand::Cancel { id, .. } => Some(interrupt(*id)),
+            AgentCommand::Cancel { id, turn_id } => Some(self.cancel(*id, turn_id)),
             AgentCommand::Answer { request_id, answer, .. } => self.answer(request_id, answer),
         }
     }
@@ -78,6 +80,27 @@ impl ClaudeCodec {
         if let Some(id) = self.find(request_id).map(|(id, _)| id.clone()) {
             self.state.pending.remove(&id);
         }
+    }
+
+    /// An interrupt would stop the agent's own turn instead of the prompt that waits behind it, or is on its way.
+    fn cancel(&self, id: CommandId, turn_id: &TurnId) -> Vec<u8> {
+        let uuid = stable_uuid(turn_id.as_str());
+        let has_begun = self.state.turn.as_ref().is_some_and(|turn| turn.uuid == uuid && !turn.waits());
+        if turn_id.is_of_agent() || has_begun || !self.is_in_own_turn() {
+            return interrupt(id);
+        }
+        take_back(&uuid)
+    }
+
+    /// Notes that the cancellation of the prompt's turn was written to the agent.
+    pub(super) fn cancelled(&mut self) {
+        let waits = self.is_in_own_turn() && self.state.turn.as_ref().is_some_and(Prompted::waits);
+        self.state.cancel = if waits { Cancel::TakingBack } else { Cancel::Sent };
+    }
+
+    /// Whether the agent itself works in a turn of its own, and is known to take prompts back.
+    fn is_in_own_turn(&self) -> bool {
+        self.state.reports.lifecycle && self.state.agent_turn.as_ref().is_some_and(|turn| turn.main)
     }
 
     fn answer(&self, request_id: &RequestId, answer: &Answer) -> Option<Vec<u8>> {
@@ -117,7 +140,32 @@ impl ClaudeCodec {
     /// nothing.
     pub(super) fn interrupt_again(&self, out: &mut Decoded) {
         if self.state.cancel == Cancel::Missed {
-            out.replies.push(control_request(&format!("{CANCEL}again"), "interrupt"));
+            out.replies.push(control_request(&format!("{CANCEL}again"), &interrupting()));
+        }
+    }
+
+    /// Handles the agent's answer to an interrupt: a prompt that was to be stopped and still waits is taken back.
+    pub(super) fn interrupt_answered(&mut self, still_queued: bool, out: &mut Decoded) {
+        let Some(turn) = self.state.turn.as_ref().filter(|_| self.state.cancel.is_pending()) else { return };
+        if still_queued || turn.phase == PromptPhase::Queued {
+            self.state.cancel = Cancel::Missed;
+            out.replies.push(take_back(&turn.uuid));
+        } else {
+            self.state.cancel = Cancel::Sent;
+        }
+    }
+
+    /// Handles the agent's answer to the request to take back the prompt `uuid`. A prompt that it has begun with, or
+    /// takes into its turn, is interrupted.
+    pub(super) fn take_back_answered(&mut self, uuid: &str, taken_back: bool, out: &mut Decoded) {
+        if self.state.turn.as_ref().is_none_or(|turn| turn.uuid != uuid) {
+            return;
+        }
+        if taken_back {
+            self.taken_back(out);
+        } else {
+            self.state.cancel = Cancel::Missed;
+            self.interrupt_again(out);
         }
     }
 }
@@ -140,7 +188,7 @@ impl Pending {
 
 /// The first line for every process. The agent's answer to it shows that the agent has started ([`Decoded::ready`]).
 pub(super) fn initialize() -> Vec<u8> {
-    control_request(INITIALIZE, "initialize")
+    control_request(INITIALIZE, &json!({"subtype": "initialize"}))
 }
 
 fn prompt(turn_id: &TurnId, text: &str) -> Vec<u8> {
@@ -155,11 +203,19 @@ fn prompt(turn_id: &TurnId, text: &str) -> Vec<u8> {
 }
 
 fn interrupt(id: CommandId) -> Vec<u8> {
-    control_request(&format!("{CANCEL}{}", id.0), "interrupt")
+    control_request(&format!("{CANCEL}{}", id.0), &interrupting())
 }
 
-fn control_request(request_id: &str, subtype: &str) -> Vec<u8> {
-    let request = json!({"subtype": subtype});
+fn interrupting() -> Value {
+    json!({"subtype": "interrupt"})
+}
+
+fn take_back(uuid: &str) -> Vec<u8> {
+    let request = json!({"subtype": "cancel_async_message", "message_uuid": uuid});
+    control_request(&format!("{TAKE_BACK}{uuid}"), &request)
+}
+
+fn control_request(request_id: &str, request: &Value) -> Vec<u8> {
     json!({"type": "control_request", "request_id": request_id, "request": request}).to_string().into_bytes()
 }
 

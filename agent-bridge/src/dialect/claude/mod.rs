@@ -38,7 +38,7 @@ use std::path::Path;
 
 use switchboard_core::agent::AgentCommand;
 
-use self::state::{Cancel, ClaudeCodec};
+use self::state::ClaudeCodec;
 use super::{
     CheckpointError, Codec, Conversation, Decoded, Delivered, Dialect, Encoded, Framing, ProcessExit,
     ProcessLifetime, ProcessStart,
@@ -97,7 +97,7 @@ impl Codec for ClaudeCodec {
     fn delivered(&mut self, command: Delivered<'_>) {
         match command {
             Delivered::Prompt(turn_id) => self.prompted(turn_id),
-            Delivered::Cancel => self.state.cancel = Cancel::Sent,
+            Delivered::Cancel => self.cancelled(),
             Delivered::CancelAgentTurn => {
                 if let Some(turn) = &mut self.state.agent_turn {
                     turn.cancelled = true;

@@ -239,14 +239,17 @@ pub(super) struct ControlResponse<'a> {
     #[serde(borrow, default)]
     pub(super) request_id: Cow<'a, str>,
     #[serde(default, deserialize_with = "lenient")]
-    pub(super) response: Option<InterruptReceipt>,
+    pub(super) response: Option<CancelReceipt>,
 }
 
-/// The agent's answer to an interrupt: the prompts that are still queued.
+/// The agent's answer to an interrupt, or to the request to take a prompt back.
 #[derive(Deserialize, Default)]
 #[serde(default)]
-pub(super) struct InterruptReceipt {
+pub(super) struct CancelReceipt {
+    /// The prompts that wait after the interrupt.
     pub(super) still_queued: Vec<Value>,
+    /// Whether the prompt was taken back.
+    pub(super) cancelled: bool,
 }
 
 /// A `system` line with subtype `api_retry`.

@@ -9,7 +9,7 @@ use super::{
     blocks::MessageEnd,
     notices::{SIGN_IN, needs_sign_in},
     records::TurnResult,
-    state::{Cancel, ClaudeCodec},
+    state::ClaudeCodec,
     turns::Ends,
 };
 use crate::{
@@ -42,7 +42,7 @@ impl ClaudeCodec {
         }
         // An interrupt for a prompt that waits stops the agent's turn, too.
         let cancelled = self.state.agent_turn.as_ref().is_some_and(|turn| turn.cancelled)
-            || self.state.cancel != Cancel::None;
+            || self.state.cancel.interrupts();
         let mut outcome = outcome(result, cancelled);
         let mut failure = (outcome == Outcome::Failed).then(|| error(result));
         if outcome == Outcome::Completed && !self.last_words(result, out) {

@@ -145,6 +145,11 @@ impl Prompted {
     pub(super) fn new(uuid: String) -> Self {
         Self { uuid, phase: PromptPhase::Written, done: false }
     }
+
+    /// Whether the agent has not begun with the prompt.
+    pub(super) fn waits(&self) -> bool {
+        matches!(self.phase, PromptPhase::Written | PromptPhase::Queued)
+    }
 }
 
 /// Work that the agent reported and that has not ended.
@@ -177,7 +182,10 @@ pub(super) enum Cancel {
     None,
     /// The interrupt was sent, and the agent has not answered.
     Sent,
-    /// The agent answered the interrupt before it began with the prompt, so the interrupt stopped nothing.
+    /// The agent was asked to take back the prompt, and has not answered. Its own turn is to go on.
+    TakingBack,
+    /// The agent answered the interrupt before it began with the prompt, so the interrupt stopped nothing; or it could
+    /// not take the prompt back.
     Missed,
 }
 
@@ -209,6 +217,18 @@ impl ClaudeCodec {
             return Err(CheckpointError::new(format!("version {}", state.version)));
         }
         Ok(Self { workspace: workspace.into(), state, published: 0 })
+    }
+}
+
+impl Cancel {
+    /// Whether the agent has not answered.
+    pub(super) fn is_pending(self) -> bool {
+        matches!(self, Self::Sent | Self::TakingBack)
+    }
+
+    /// Whether an interrupt was sent, which stops whatever turn the agent works on.
+    pub(super) fn interrupts(self) -> bool {
+        matches!(self, Self::Sent | Self::Missed)
     }
 }
 

@@ -92,7 +92,7 @@ impl ClaudeCodec {
                 let detail = "The agent has been given this message before and does not answer it again.";
                 return self.ended_without_result(Outcome::Failed, detail, out);
             }
-            ("cancelled", _) => return self.ended_without_result(Outcome::Cancelled, "", out),
+            ("cancelled", _) => return self.taken_back(out),
             _ => {}
         }
         out.alive();
@@ -144,6 +144,11 @@ impl ClaudeCodec {
             self.close_turn(out);
         }
         self.prompt_ended(TurnEnding { error, ..outcome.into() }, out);
+    }
+
+    /// Ends the turn of a prompt that the agent dropped.
+    pub(super) fn taken_back(&mut self, out: &mut Decoded) {
+        self.ended_without_result(Outcome::Cancelled, "", out);
     }
 
     /// Ends the turn of a prompt that the agent is done with, though its result did not come.

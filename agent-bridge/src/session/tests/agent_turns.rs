@@ -83,7 +83,7 @@ fn a_cancel_says_which_of_the_two_turns_it_is_for() {
 fn a_stop_interrupts_an_agent_that_works_by_itself() {
     check_in_agent_turn(
         "> stop
-         < c0:agent write stop;
+         < c0:~agent write stop;
          < stop",
     );
 }

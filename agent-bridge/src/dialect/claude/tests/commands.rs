@@ -139,28 +139,6 @@ fn an_answer_names_the_request_as_the_agent_does() {
 }
 
 #[test]
-fn a_cancel_that_came_before_its_prompt_began_is_sent_again() {
-    let mut codec = codec();
-    let uuid = serde_json::from_str::<Value>(&line(&mut codec, &prompt("t", "x"))).unwrap()["uuid"].clone();
-    assert!(line(&mut codec, &cancel()).contains(r#""request_id":"cancel-2""#));
-    let mut out = Decoded::default();
-    for record in [
-        format!(r#"{{"type":"command_lifecycle","command_uuid":{uuid},"state":"queued"}}"#),
-        format!(
-            r#"{{"type":"control_response","response":{{"subtype":"success","request_id":"cancel-2","response":{{"still_queued":[{uuid}]}}}}}}"#
-        ),
-    ] {
-        codec.decode(1, record.as_bytes(), &mut out);
-    }
-    assert!(out.replies.is_empty());
-    let started = format!(r#"{{"type":"command_lifecycle","command_uuid":{uuid},"state":"started"}}"#);
-    codec.decode(2, started.as_bytes(), &mut out);
-    assert_eq!(out.replies.len(), 1);
-    codec.decode(3, br#"{"type":"result","is_error":true,"subtype":"error_during_execution"}"#, &mut out);
-    assert!(out.turn_ended);
-}
-
-#[test]
 fn the_end_of_another_turn_is_not_the_end_of_ours() {
     let mut codec = codec();
     let uuid = serde_json::from_str::<Value>(&line(&mut codec, &prompt("t", "x"))).unwrap()["uuid"].clone();

@@ -1,5 +1,6 @@
 //! Tests of the codec: each recording as a snapshot, and cases that do not occur in the recordings.
 
+mod cancels;
 mod cases;
 mod checker;
 mod commands;

@@ -1,6 +1,6 @@
 //! How turns that the agent begins by itself start and end.
 
-use alloc::{format, string::String, vec::Vec};
+use alloc::{string::String, vec::Vec};
 
 use super::{
     state::{Applied, Place},
@@ -40,7 +40,7 @@ impl Chat {
             let left = self.turns.leave_work(&self.background_tools());
             self.close_work(draft, self.turns.prompted(), left, false);
         }
-        let turn_id = agent_turn_id(&cx.new_turn_id());
+        let turn_id = TurnId::of_agent(&cx.new_turn_id());
         self.turns.begin_agent_turn(turn_id.clone(), reason, is_implied, cx.now);
         draft.changes.push(Change::AgentTurn { turn: self.turns.agent_turn_record() });
         self.log_start(cx, draft, &turn_id, (TurnOrigin::Agent, Some(reason)));
@@ -143,9 +143,4 @@ impl Chat {
         }
         draft.parent_call_id = outer;
     }
-}
-
-/// The id of an agent's turn. The ids of people's turns do not begin with `~`.
-fn agent_turn_id(unique: &TurnId) -> TurnId {
-    TurnId::parse(&format!("~{unique}")).expect("a character more makes no id too long")
 }
