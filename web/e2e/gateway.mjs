@@ -16,15 +16,19 @@ export function gatewayBinary() {
   return process.env.SWITCHBOARD_BINARY ?? (process.env.SWITCHBOARD_URL && existsSync(built) ? built : undefined);
 }
 
-/** Starts a gateway. `options` are flags of `serve`, and optionally `{ agent }` with the command of another agent than the demo. */
+/**
+ * Starts a gateway with the demo agent. `options` are flags of `serve`, and optionally `{ agent }` with the command of another agent
+ * or `{ preset }` with the name of one, and `{ env }` with variables of the environment.
+ */
 export async function startGateway(...options) {
   const flags = options.filter((each) => typeof each === "string");
-  const { agent } = options.find((each) => typeof each === "object") ?? {};
+  const { agent, preset, env } = options.find((each) => typeof each === "object") ?? {};
   const dir = await mkdtemp(join(tmpdir(), "switchboard-e2e-"));
-  const workspace = join(dir, "workspace");
-  await mkdir(workspace);
+  const [workspace, home, temp] = ["workspace", "home", "tmp"].map((name) => join(dir, name));
+  for (const each of [workspace, home, temp]) await mkdir(each);
   const open = flags.includes("--no-auth");
   const program = gatewayBinary();
+  const agentFlags = preset ? ["--agent", preset] : ["--dialect", "claude", "--agent-command", agent ?? `${program} demo-agent`];
   let address = "127.0.0.1:0";
   let child;
   const gateway = {
@@ -32,11 +36,13 @@ export async function startGateway(...options) {
     token: null,
     /** The data directory. */
     data: join(dir, "data"),
+    /** The directory in which the agent works. */
+    workspace,
     async start() {
       const ports = join(dir, "addresses");
       await rm(ports, { force: true });
-      child = spawn(program, ["serve", "--listen", address, "--dialect", "claude", "--agent-command", agent ?? `${program} demo-agent`,
-        "--port-file", ports, ...(open ? [] : ["--token-file", join(dir, "token")]), "--data-dir", join(dir, "data"), "--workspace", workspace, ...flags], { stdio: "ignore" });
+      child = spawn(program, ["serve", "--listen", address, ...agentFlags, "--port-file", ports, ...(open ? [] : ["--token-file", join(dir, "token")]),
+        "--data-dir", join(dir, "data"), "--workspace", workspace, ...flags], { stdio: "ignore", env: { ...process.env, HOME: home, TMPDIR: temp, ...env } });
       const exited = once(child, "exit").then(([code, signal]) => { throw new Error(`the gateway ended with ${code ?? signal}`); });
       exited.catch(() => {});
       address = await Promise.race([exited, listening(ports)]);

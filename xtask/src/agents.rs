@@ -13,7 +13,11 @@ const CLAUDE_CODE: (&str, &str) = ("@anthropic-ai/claude-code", "2.1.329");
 
 /// The integration tests with Claude Code, of `agent-bridge` and of `gateway`, and the variable that gives them the
 /// executable's path.
-const CLAUDE_TEST: (&str, &str) = ("claude_code", "SWITCHBOARD_TEST_CLAUDE");
+const CLAUDE_TEST: (&str, &str) = ("claude_code", CLAUDE_VARIABLE);
+const CLAUDE_VARIABLE: &str = "SWITCHBOARD_TEST_CLAUDE";
+
+/// The scripted model for tests that are not written in Rust, and the variable that gives them the program's path.
+const MODEL: (&str, &str) = ("scripted_model", "SWITCHBOARD_TEST_MODEL");
 
 /// How many messages meet turns of the agent with `--nightly`.
 const NIGHTLY_RACES: (&str, &str) = ("SWITCHBOARD_CLAUDE_RACES", "1000");
@@ -41,6 +45,12 @@ pub(crate) fn claude(session: &Session) -> Result<Verdict> {
     }
     tests.run(session.deadline())?;
     Ok(Verdict::Passed)
+}
+
+/// What tests in other languages need for Claude Code, as environment variables.
+pub(crate) fn claude_environment(session: &Session) -> Result<[(&'static str, PathBuf); 2]> {
+    let (example, variable) = MODEL;
+    Ok([(CLAUDE_VARIABLE, install_claude(session)?), (variable, rust::example(session, example)?)])
 }
 
 /// Installs Claude Code below the target directory, unless this version is installed, and returns the executable's

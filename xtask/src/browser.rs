@@ -8,7 +8,7 @@ use crate::command::{Running, Task};
 use crate::report::Verdict;
 use crate::runner::Session;
 use crate::workspace::{Context as _, Failure, Result, empty_scratch, find_program, target};
-use crate::{tools, web};
+use crate::{agents, tools, web};
 
 /// A gateway has this long to write its addresses.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -22,13 +22,23 @@ pub(crate) fn step(session: &Session) -> Result<Verdict> {
     web::install(session)?;
     let program = build_gateway(session)?;
     let mut gateway = Gateway::start(&program, "browser", "", &[])?;
-    let tests = web::npm(&["run", "e2e"])?.env("SWITCHBOARD_URL", &gateway.url).env("CHROMIUM", &chromium);
+    let mut tests =
+        web::npm(&["run", "e2e"])?.env("SWITCHBOARD_URL", &gateway.url).env("CHROMIUM", &chromium);
+    let claude = agents::claude_environment(session);
+    for (name, value) in claude.iter().flatten() {
+        tests = tests.env(name, value);
+    }
     let passed = tests.run(session.deadline()).and_then(|()| gateway.require_alive());
     if passed.is_err() {
         println!("What the gateway said:\n{}", said(&gateway.log));
     }
     passed?;
-    Ok(Verdict::Passed)
+    Ok(match claude {
+        Ok(_) => Verdict::Passed,
+        Err(failure) => {
+            Verdict::PassedInPart(format!("SKIPPED here: the page with Claude Code: {failure}"))
+        }
+    })
 }
 
 /// The path of Chromium, which is installed if it is missing.

@@ -4,13 +4,13 @@
 //! nothing is compiled twice.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::command::Task;
 use crate::report::Verdict;
 use crate::runner::Session;
 use crate::snapshots;
-use crate::workspace::{Context as _, Failure, Result, empty_scratch, find_program, read};
+use crate::workspace::{Context as _, Failure, Result, empty_scratch, find_program, read, target};
 
 /// The packages and features of all builds: with other features, most dependencies would be built again.
 const EVERYTHING: [&str; 2] = ["--workspace", "--all-features"];
@@ -192,11 +192,16 @@ pub(crate) fn documentation(session: &Session) -> Result<Verdict> {
     Ok(Verdict::Passed)
 }
 
-/// Builds and runs an example of the workspace, and returns its output.
-pub(crate) fn example_output(session: &Session, name: &str, args: &[&str]) -> Result<String> {
+/// Builds an example of the workspace, and returns its path.
+pub(crate) fn example(session: &Session, name: &str) -> Result<PathBuf> {
     let build = Task::cargo().args(["build", "--locked"]).args(EVERYTHING).args(["--example", name]);
     build.run(session.deadline())?;
-    let program = crate::workspace::target().join("debug/examples").join(name);
+    Ok(target().join("debug/examples").join(name))
+}
+
+/// Builds and runs an example of the workspace, and returns its output.
+pub(crate) fn example_output(session: &Session, name: &str, args: &[&str]) -> Result<String> {
+    let program = example(session, name)?;
     Task::new(&program).args(args).output(session.deadline()).context(format_args!("the example {name}"))
 }
 

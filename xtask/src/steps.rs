@@ -104,7 +104,7 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step {
         name: "browser",
-        about: "Chromium drives the page of a running gateway",
+        about: "Chromium drives the page of a running gateway, also with Claude Code",
         limit: seconds(600),
         run: browser::step,
     },
