@@ -35,9 +35,7 @@ pub(crate) fn step(session: &Session) -> Result<Verdict> {
     passed?;
     Ok(match claude {
         Ok(_) => Verdict::Passed,
-        Err(failure) => {
-            Verdict::PassedInPart(format!("SKIPPED here: the page with Claude Code: {failure}"))
-        }
+        Err(failure) => Verdict::PassedInPart(format!("SKIPPED here: the page with Claude Code: {failure}")),
     })
 }
 

@@ -43,6 +43,11 @@ pub trait Codec: fmt::Debug + Send {
     /// the turn here.
     fn exited(&mut self, exit: &ProcessExit<'_>, out: &mut Decoded);
 
+    /// Whether the process works on in the background after the end of its input, so that only a signal stops it.
+    fn works_in_background(&self) -> bool {
+        false
+    }
+
     /// Declares that an earlier gateway has published the events of all records up to this position.
     fn set_published(&mut self, position: u64);
 

@@ -173,6 +173,11 @@ impl Session {
                 if let Some(turn_id) = self.open_turn(decoder.state()) {
                     self.send(&AgentCommand::Cancel { id: CommandId(0), turn_id }, decoder);
                 }
+                if decoder.works_in_background() {
+                    let id = format!("stop{}", decoder.state().starts);
+                    let end = Action::End { force: false };
+                    self.command(id, end, CommandMeaning::Reply, Bytes::new());
+                }
                 return self.finish(Output::Stop);
             }
         }

@@ -111,6 +111,10 @@ impl Codec for ClaudeCodec {
         self.tasks_end(out);
     }
 
+    fn works_in_background(&self) -> bool {
+        self.has_background_work()
+    }
+
     /// Earlier versions of the gateway named requests by the agent's own ids, so answers to requests from records that
     /// an earlier gateway has published may use those ids.
     fn set_published(&mut self, position: u64) {

@@ -173,6 +173,11 @@ impl ClaudeCodec {
         self.state.ended_tasks.insert(id.into());
     }
 
+    /// Whether commands, subagents or watches work in the background.
+    pub(super) fn has_background_work(&self) -> bool {
+        self.state.tasks.values().any(|work| work.stage != Stage::Foreground)
+    }
+
     /// Whether subagents work in the background.
     pub(super) fn has_background_agents(&self) -> bool {
         self.state.tasks.values().any(|work| work.stage == Stage::Begun && work.kind == TaskKind::Agent)

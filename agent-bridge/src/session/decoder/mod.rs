@@ -250,6 +250,11 @@ impl RecordDecoder {
         self.codec.encode(command)
     }
 
+    /// Whether the process works on in the background after the end of its input.
+    pub(crate) fn works_in_background(&self) -> bool {
+        self.state.running && self.codec.works_in_background()
+    }
+
     /// Decodes a record, or several lines of output of which each is a record. `first` is the position of the first
     /// one. Records that were decoded before are skipped.
     pub(crate) fn record(&mut self, first: u64, record: Record<'_>, batch: &mut DecodedBatch) {

@@ -89,6 +89,25 @@ fn a_stop_interrupts_an_agent_that_works_by_itself() {
 }
 
 #[test]
+fn a_stop_of_an_agent_that_works_in_the_background_does_not_wait_for_the_end_of_that() {
+    check_in_agent_turn(
+        "> out background
+         > stop
+         < c0:~agent write stop;
+         < stop1 terminate
+         < stop",
+    );
+    check_in_agent_turn(
+        "> out background
+         > out over
+         < agent turn Completed
+         > stop
+         < stop1 terminate
+         < stop",
+    );
+}
+
+#[test]
 fn a_turn_of_the_agent_is_over_when_its_process_is() {
     let mut bench = check(STEPS, None, READY);
     assert!(bench.decoder.state().agent_turn);

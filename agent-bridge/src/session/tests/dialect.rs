@@ -37,11 +37,11 @@ impl Dialect for Steps {
     }
 
     fn codec(&self, _: &Conversation<'_>) -> Box<dyn Codec> {
-        Box::new(StepsCodec { lifetime: self.0, cancelled: None })
+        Box::new(StepsCodec { lifetime: self.0, cancelled: None, in_background: false })
     }
 
     fn restore(&self, _: &Path, _: &str) -> Result<Box<dyn Codec>, CheckpointError> {
-        Ok(Box::new(StepsCodec { lifetime: self.0, cancelled: None }))
+        Ok(Box::new(StepsCodec { lifetime: self.0, cancelled: None, in_background: false }))
     }
 }
 
@@ -50,6 +50,7 @@ struct StepsCodec {
     lifetime: ProcessLifetime,
     /// What was cancelled last.
     cancelled: Option<&'static str>,
+    in_background: bool,
 }
 
 impl Codec for StepsCodec {
@@ -60,6 +61,7 @@ impl Codec for StepsCodec {
             b"over" => out.end_agent_turn(Outcome::Completed.into()),
             b"what" => out.replies.extend(self.cancelled.map(Into::into)),
             b"ready" => out.ready = true,
+            b"background" => self.in_background = true,
             b"unknown" => out.unknown_session = true,
             b"end" => out.end_turn(Outcome::Completed, None),
             _ => out.alive(),
@@ -91,6 +93,10 @@ impl Codec for StepsCodec {
             let outcome = if exit.cancelled { Outcome::Cancelled } else { Outcome::Completed };
             out.end_turn(outcome, None);
         }
+    }
+
+    fn works_in_background(&self) -> bool {
+        self.in_background
     }
 
     fn set_published(&mut self, _: u64) {}

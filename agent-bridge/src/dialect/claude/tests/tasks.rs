@@ -89,6 +89,18 @@ fn work_that_a_tool_use_waits_for_is_no_background_work() {
 }
 
 #[test]
+fn only_background_work_goes_on_after_the_end_of_the_input() {
+    let mut codec = codec();
+    let mut says = |line: Value| {
+        decode(&mut codec, &[line.to_string()]);
+        codec.works_in_background()
+    };
+    assert!(!says(started("local_agent", json!({"is_backgrounded": false}))));
+    assert!(says(updated(json!({"is_backgrounded": true}))));
+    assert!(!says(notified("stopped")));
+}
+
+#[test]
 fn work_ends_with_its_process() {
     let mut codec = codec();
     let lines = [started("local_bash", json!({})), listed(&["b1", "b2"])];
