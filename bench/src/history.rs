@@ -92,6 +92,7 @@ fn body(seq: u64, events: u64, at_ms: u64) -> ChatBody {
             latency_ms: 1,
             usage: None,
             cost: None,
+            model: None,
             error: None,
             goal_state: None,
         },

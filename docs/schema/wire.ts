@@ -152,6 +152,11 @@ latency_ms: number,
 usage?: Usage,
 /** The agent's report of the turn's cost. */
 cost?: Cost,
+/**
+ * The model that the agent used last, as the agent reported it. Absent if that is not known, and in a turn that
+ * never started.
+ */
+model?: string,
 /** Why the turn failed, was interrupted or was cancelled by the gateway. */
 error?: TurnError,
 /** The chat's goal, if one is active. */

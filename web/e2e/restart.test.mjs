@@ -56,6 +56,18 @@ browserTest("while the gateway is gone, the page does not say that background wo
   await page.locator(".tasks").getByText("Runs in the background").waitFor();
 });
 
+browserTest("the model of the last turn is named after a restart of the gateway and a reload of the page", [], async (gateway, user) => {
+  const page = await user.open();
+  await waitForOutcome(await sendMessage(page, "echo hello"));
+  const model = page.locator(".top .model:not(.agent-sign)");
+  assert.equal(await model.innerText(), "switchboard-demo");
+  await gateway.kill("SIGINT");
+  await gateway.start();
+  await page.reload();
+  await page.locator(".turn[data-phase=done]").waitFor();
+  assert.equal(await model.innerText(), "switchboard-demo");
+});
+
 browserTest("without authentication the page asks for no token", ["--no-auth"], async (gateway, user) => {
   const page = await user.open();
   assert.equal(await waitForOutcome(await sendMessage(page, "echo hello")), "completed");

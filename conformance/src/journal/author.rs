@@ -130,6 +130,7 @@ impl Author {
             latency_ms: 3,
             usage: None,
             cost: None,
+            model: None,
             error: None,
             goal_state: None,
         };

@@ -264,6 +264,11 @@ pub enum ChatBody {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]
         cost: Option<Cost>,
+        /// The model that the agent used last, as the agent reported it. Absent if that is not known, and in a turn that
+        /// never started.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[cfg_attr(feature = "schema", ts(optional))]
+        model: Option<String>,
         /// Why the turn failed, was interrupted or was cancelled by the gateway.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(optional))]

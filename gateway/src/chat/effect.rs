@@ -2,7 +2,7 @@
 
 use switchboard_core::{
     ids::{ChatId, TurnId},
-    wire::ChatEvent,
+    wire::{ChatEvent, Resolution},
 };
 
 use super::{frames::Summary, unsent::Unsent};
@@ -12,8 +12,9 @@ use super::{frames::Summary, unsent::Unsent};
 pub(super) enum Effect {
     /// Send this frame.
     Send(String),
-    /// Draw an event of the chat. `own`: the event belongs to a turn of this client.
-    Print { event: Box<ChatEvent>, own: bool },
+    /// Draw an event of the chat. `own`: the event belongs to a turn of this client. `permission`: how the request for the
+    /// tool use was closed that the event ends.
+    Print { event: Box<ChatEvent>, own: bool, permission: Option<Resolution> },
     /// Say that the following events replace those on the screen: the gateway could not replay from the cursor.
     Replaced,
     /// Forget what was printed of the chat: what follows is another one's.

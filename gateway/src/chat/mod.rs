@@ -5,6 +5,7 @@ mod answered;
 mod effect;
 mod frames;
 mod link;
+mod permissions;
 mod requests;
 mod screen;
 mod session;
@@ -275,7 +276,7 @@ impl Client {
     fn carry_out(&mut self, effect: Effect) -> Option<String> {
         match effect {
             Effect::Send(frame) => return Some(frame),
-            Effect::Print { event, own } => self.screen.print(&event, own),
+            Effect::Print { event, own, permission } => self.screen.print(&event, own, permission),
             Effect::Replaced => self.screen.replaced(),
             Effect::LeftChat => self.screen.leave_chat(),
             Effect::Note(text) => self.screen.note(&text),

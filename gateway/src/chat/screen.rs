@@ -159,8 +159,9 @@ impl Screen {
         self.prompted = true;
     }
 
-    /// Prints an event. `own`: the event belongs to a turn of this client.
-    pub(super) fn print(&mut self, event: &ChatEvent, own: bool) {
+    /// Prints an event. `own`: the event belongs to a turn of this client. `permission`: how the request for the tool use
+    /// was closed that the event ends.
+    pub(super) fn print(&mut self, event: &ChatEvent, own: bool, permission: Option<Resolution>) {
         self.chat.subagents.note(event);
         self.chat.running.note(event, !self.attended && !own);
         if !self.attended && !own {
@@ -175,14 +176,16 @@ impl Screen {
         }
         self.chat.thinking &= matches!(event.body, ChatBody::ReasoningDelta { .. });
         self.enter(event);
-        self.print_body(event);
+        self.print_body(event, permission);
     }
 
-    fn print_body(&mut self, event: &ChatEvent) {
+    fn print_body(&mut self, event: &ChatEvent, permission: Option<Resolution>) {
         match &event.body {
-            ChatBody::UserMessage { text, client_id, .. } => {
-                let who = client_id.as_deref().unwrap_or("somebody");
-                self.aside(&format!("[{}] {}", safe_line(who, 40), safe(text)));
+            ChatBody::UserMessage { text, client_id, starts_turn, .. } => {
+                let who = safe_line(client_id.as_deref().unwrap_or("somebody"), 40);
+                // What follows goes on answering the message before.
+                let queued = if *starts_turn { "" } else { ", queued" };
+                self.aside(&format!("[{who}{queued}] {}", safe(text)));
             }
             ChatBody::Delta { stream_id, text } => {
                 let stream = stream_of(event, stream_id);
@@ -205,7 +208,7 @@ impl Screen {
             ChatBody::TurnStarted { origin: TurnOrigin::Agent, reason, .. } => {
                 self.aside(&format!("[{}]", by_itself(*reason)));
             }
-            ChatBody::ToolEvent { .. } => self.tool(event),
+            ChatBody::ToolEvent { .. } => self.tool(event, permission),
             ChatBody::FileEdit { edits } => self.edits(edits),
             ChatBody::Task(task) => self.aside(&task_line(task)),
             ChatBody::RequestResolved { resolution, .. } => self.resolved(*resolution),
@@ -322,7 +325,7 @@ impl Screen {
     }
 
     /// Prints what an event says of a tool use. `event` is a `tool_event`.
-    fn tool(&mut self, event: &ChatEvent) {
+    fn tool(&mut self, event: &ChatEvent, permission: Option<Resolution>) {
         let ChatBody::ToolEvent {
             phase,
             call_id,
@@ -354,7 +357,7 @@ impl Screen {
             ToolPhase::Error => {
                 self.tool_output(call_id, &name, |outputs| outputs.end(call_id));
                 let error = safe_line(error.as_deref().unwrap_or("no reason given"), TOOL_CHARACTERS);
-                let how = if *stopped { "stopped" } else { "failed" };
+                let how = how_it_failed(permission, *stopped);
                 self.step(&format!("[{name} {how}] {error}"));
             }
         }
@@ -422,6 +425,16 @@ impl Screen {
             self.fresh = true;
             console::raw("\n");
         }
+    }
+}
+
+/// Why a tool use has no result, in the page's words. `permission`: how the request for the use was closed.
+fn how_it_failed(permission: Option<Resolution>, stopped: bool) -> &'static str {
+    match (permission, stopped) {
+        (Some(Resolution::Denied), _) => "denied",
+        (_, true) => "stopped",
+        (Some(Resolution::Withdrawn | Resolution::TurnEnded), false) => "not run",
+        (Some(Resolution::Allowed | Resolution::Answered) | None, false) => "failed",
     }
 }
 

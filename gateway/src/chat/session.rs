@@ -16,6 +16,7 @@ use super::{
     advice::explain,
     effect::Effect,
     frames::{Attached, Event, Frame},
+    permissions::Permissions,
     requests::Requests,
     subagents::Subagents,
 };
@@ -54,6 +55,7 @@ pub(super) struct Session {
     /// The running background tasks, by their ids.
     tasks: HashSet<String>,
     subagents: Subagents,
+    permissions: Permissions,
     requests: Requests,
     /// Whether a person sees the agent's requests and can answer them.
     answers: bool,
@@ -90,6 +92,7 @@ impl Session {
             agent_turn: None,
             tasks: HashSet::new(),
             subagents: Subagents::default(),
+            permissions: Permissions::default(),
             requests: Requests::default(),
             answers: !batch,
             agent: None,
@@ -314,6 +317,7 @@ impl Session {
     fn handle_event(&mut self, event: Event, live: bool) {
         let Event { chat: event, request } = event;
         self.subagents.note(&event);
+        let permission = self.permissions.note(&event);
         if let Some(request) = request.filter(|_| live) {
             return self.open_request(request, event.place.parent_call_id.as_deref());
         }
@@ -354,7 +358,7 @@ impl Session {
             | ChatBody::Question(_)
             | ChatBody::GoalState { .. } => {}
         }
-        self.effects.push_back(Effect::Print { event: Box::new(event), own });
+        self.effects.push_back(Effect::Print { event: Box::new(event), own, permission });
         if interrupts {
             self.requests.interrupted();
         }

@@ -107,6 +107,37 @@ fn a_tool_that_was_stopped_did_not_fail() {
 }
 
 #[test]
+fn a_tool_that_a_person_denied_or_that_is_asked_for_no_longer_did_not_fail() {
+    let (mut gateway, mut terminal) = PlayedGateway::with_turn();
+    let resolutions = [("denied", "denied"), ("withdrawn", "not run"), ("allowed", "failed")];
+    for (resolution, said) in resolutions {
+        gateway.tool("start", "a", json!({"arguments": {"command": "make"}}));
+        gateway.event(json!({"event": "permission_request", "request_id": resolution, "tool": "Bash",
+            "input": {"command": "make"}, "call_id": "a"}));
+        gateway
+            .event(json!({"event": "request_resolved", "request_id": resolution, "resolution": resolution}));
+        gateway.tool("error", "a", json!({"error": "no result"}));
+        terminal.wait_for(&format!("\r\n[Bash {said}] no result\r\n"));
+    }
+    // A later use with the same id was not asked for.
+    gateway.tool("start", "a", json!({"arguments": {"command": "make"}}));
+    gateway.tool("error", "a", json!({"error": "status 1"}));
+    terminal.wait_for("[Bash failed] status 1\r\n");
+}
+
+#[test]
+fn a_message_that_came_while_a_turn_ran_is_marked_since_what_follows_does_not_answer_it() {
+    let (mut gateway, mut terminal) = PlayedGateway::with_turn();
+    let said = |text: &str, starts_turn: bool| json!({"event": "user_message", "text": text, "turn_id": text, "starts_turn": starts_turn, "created_at_ms": 1, "client_id": "b"});
+    gateway.event(said("later", false));
+    terminal.wait_for("[b, queued] later\r\n");
+    gateway.event(json!({"event": "turn_end", "outcome": "completed", "latency_ms": 1}));
+    gateway.event(json!({"event": "turn_end", "outcome": "completed", "latency_ms": 1, "turn_id": "later"}));
+    gateway.event(said("now", true));
+    terminal.wait_for("[b] now\r\n");
+}
+
+#[test]
 fn what_was_printed_of_one_chat_does_not_keep_back_anything_of_another() {
     let (mut gateway, mut terminal) = PlayedGateway::with_turn();
     gateway.tool("start", "a", json!({"title": "Look around"}));

@@ -24,6 +24,7 @@ export interface Chat {
   /** The oldest event that was applied. A history page that arrives after a snapshot may overlap it; this tells by how much. */
   readonly oldest?: Cursor;
   readonly goal?: GoalState;
+  /** The model that the agent used last. */
   readonly model?: string;
   /** The agent of this chat; absent until the gateway sends it, after `attached` or in a snapshot. */
   readonly agent?: AgentState;
@@ -64,7 +65,7 @@ export function sequencePosition(chat: Chat, event: SequenceRange): "next" | "du
 export function applyEvent(chat: Chat, event: ChatEvent): Chat {
   const next: Chat = { ...chat, cursor: { epoch: event.epoch, seq: event.seq }, turns: applyToTurns(chat.turns, event) };
   const goal = event.event === "goal_state" || event.event === "turn_end" ? event.goal_state : undefined;
-  const afterGoal = goal ? withGoal(next, goal) : next;
+  const afterGoal = withModel(goal ? withGoal(next, goal) : next, event);
   const afterStall = chat.stalled && event.turn_id === chat.stalled.turnId ? without(afterGoal, "stalled") : afterGoal;
   if (event.event === "task") return { ...afterStall, tasks: withTask(chat.tasks, event) };
   return event.event === "turn_end" && event.turn_id !== undefined ? stopSettled(afterStall, event.turn_id) : afterStall;
@@ -100,6 +101,7 @@ export function applySnapshot(chat: Chat, event: Control<"snapshot">): Chat {
   for (const each of event.events) {
     turns = applyToTurns(turns, each);
     if (each.event === "goal_state") next = withGoal(next, each.goal_state);
+    next = withModel(next, each);
   }
   const { state } = event;
   if (state) {
@@ -211,6 +213,11 @@ function withTask(tasks: readonly Task[], { task_id, kind, title, status, parent
 function withAgent(chat: Chat, part: unknown): Chat {
   const agent = agentIn(part);
   return agent ? { ...chat, agent } : chat;
+}
+
+/** The agent is asked again for its model only with the next message, so the one of the last turn is shown until then. */
+function withModel(chat: Chat, event: ChatEvent): Chat {
+  return event.event === "turn_end" && event.model !== undefined ? { ...chat, model: event.model } : chat;
 }
 
 function withGoal(chat: Chat, goal: GoalState | undefined): Chat {

@@ -185,7 +185,7 @@ export function App({ client, credentials }: { client: Client; credentials: Cred
           <button type="button" class="quiet icon-button drawer-open" onClick={() => setDrawer(true)} aria-label="Open the list of chats" aria-expanded={drawer}><IconMenu /></button>
           {isEmpty ? <span class="title" /> : <h1 class="title"><Revealed text={title ?? "New chat"} style="prose" /></h1>}
           {agent && <AgentBadge agent={agent} />}
-          {chat.model && <span class="model"><Revealed text={chat.model} style="code" /></span>}
+          {chat.model && <span class="model" title="The model that the agent used last"><Revealed text={chat.model} style="code" /></span>}
           {!online && <ConnectionState status={status} transport={client.transport} onReconnect={() => reconnect(client)} />}
           <button type="button" class="quiet icon-button drawer-open" onClick={openNew} aria-label="New chat"><IconPlus /></button>
         </header>

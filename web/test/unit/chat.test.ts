@@ -78,6 +78,17 @@ test("every outcome ends its turn, with usage, cost and error", () => {
   }
 });
 
+test("the model is the one of the last turn that names one, unless a later one is told, also after a history page is loaded", () => {
+  const events = log([userMessage("a"), { ...turnEnd(), model: "m1" }, userMessage("b", "t2"), { ...turnEnd("completed", "t2"), model: "m2" }, userMessage("c", "t3"), turnEnd("cancelled", "t3")]);
+  const state = { queue: [], requests: [] };
+  const part = { event: "snapshot", chat_id: "c", epoch: "e1", seq: 6, part: 0, more: false } as const;
+  const chat = applyControl(live(), { ...part, events: events.slice(2), before: "x", state });
+  assert.equal(chat.model, "m2");
+  assert.equal(events.reduce(applyEvent, live()).model, "m2");
+  assert.equal(applyControl(chat, { event: "history", chat_id: "c", events: events.slice(0, 2) }).model, "m2");
+  assert.equal(applyControl(chat, { event: "runtime_model_updated", chat_id: "c", model_name: "m3" }).model, "m3");
+});
+
 test("a tool use failed or was stopped as its event says, however its turn ended and wherever a history page ends", () => {
   const use = (phase: string, call_id: string, rest: object = {}) => ({ event: "tool_event" as const, phase, call_id, name: "Bash", ...rest });
   const uses = [

@@ -296,6 +296,7 @@ fn unknown_end(cx: &Context, origin: TurnOrigin, since_ms: u64) -> ChatBody {
         latency_ms: cx.now.unix_ms.saturating_sub(since_ms),
         usage: None,
         cost: None,
+        model: None,
         error: Some(TurnError { code: "journal_lost".into(), detail: detail.into() }),
         goal_state: None,
     }

@@ -8,7 +8,9 @@ use switchboard_core::{
 };
 
 use super::{Effect, Session};
-use crate::chat::{frames::Summary, requests::Requests, subagents::Subagents, text::safe_line};
+use crate::chat::{
+    frames::Summary, permissions::Permissions, requests::Requests, subagents::Subagents, text::safe_line,
+};
 
 /// Longest title on the screen, in characters.
 const TITLE_CHARACTERS: usize = 80;
@@ -228,6 +230,7 @@ impl Session {
         self.title = None;
         (self.running, self.agent_turn) = (None, None);
         self.subagents = Subagents::default();
+        self.permissions = Permissions::default();
         self.open.clear();
         self.outbox.clear();
         self.requests = Requests::default();

@@ -18,7 +18,7 @@ fn did(session: &mut Session) -> Vec<String> {
     while let Some(effect) = session.poll_effect() {
         all.push(match effect {
             Effect::Send(frame) => format!("send {frame}"),
-            Effect::Print { event, own } => {
+            Effect::Print { event, own, .. } => {
                 format!("show {}{}", event.place.seq, if own { " own" } else { "" })
             }
             Effect::Replaced => "replaced".into(),

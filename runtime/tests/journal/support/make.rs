@@ -118,6 +118,7 @@ impl Scribe {
             latency_ms: 3,
             usage: None,
             cost: None,
+            model: None,
             error: None,
             goal_state: None,
         };

@@ -201,7 +201,9 @@ impl Chat {
         if ended.turn.origin() == TurnOrigin::Agent {
             draft.changes.push(Change::AgentTurn { turn: None });
         }
-        draft.push(Some(turn_id), ended.turn.end(cx.now, ended.ending, self.profile.active_goal()));
+        let model = self.profile.model().filter(|_| ended.was_started).cloned();
+        let end = ended.turn.end(cx.now, ended.ending, model, self.profile.active_goal());
+        draft.push(Some(turn_id), end);
         draft.effects.push(Effect::Fan(self.profile.updated(self.log.chat_id(), UpdateScope::Thread)));
         if ended.was_started {
             // The agent's turn and that of a person can run side by side.

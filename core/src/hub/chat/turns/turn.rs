@@ -113,6 +113,7 @@ impl Turn {
         &self,
         now: Moment,
         ending: Ending,
+        model: Option<String>,
         goal_state: Option<GoalState>,
     ) -> ChatBody {
         ChatBody::TurnEnd {
@@ -121,6 +122,7 @@ impl Turn {
             latency_ms: self.age_ms + now.ticks_ms.saturating_sub(self.accepted_at_ms),
             usage: ending.usage,
             cost: ending.cost,
+            model,
             error: ending.error,
             goal_state,
         }
