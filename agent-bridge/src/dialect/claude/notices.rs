@@ -1,6 +1,6 @@
 //! What the agent says beside its answer, as notices.
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::{borrow::Cow, collections::BTreeSet, mem};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -10,6 +10,7 @@ use super::{
     blocks::Streamed,
     clock,
     records::{self, Line, Message, TurnResult, lenient, parse},
+    result::used_up,
     sent_notices::Compaction,
     state::{Cancel, ClaudeCodec},
     tools::split_key,
@@ -276,7 +277,8 @@ impl ClaudeCodec {
         out.notice(NoticeLevel::Info, "permission_denied", text, Some(data));
     }
 
-    /// Sends notices of what a result says beside the outcome: denials that no earlier line reported, and that a person must sign in.
+    /// Sends notices of what a result says beside the outcome: denials that no earlier line reported, that the agent's
+    /// budget is used up, and that a person must sign in.
     pub(super) fn notices_of_result(&mut self, result: &TurnResult, out: &mut Decoded) {
         let aborted = result.terminal_reason.as_deref().is_some_and(|reason| reason.starts_with("aborted"));
         let denials = result.permission_denials.as_deref().unwrap_or_default();
@@ -288,6 +290,11 @@ impl ClaudeCodec {
         let sent = &mut self.state.sent_notices;
         sent.outputs.clear();
         sent.compaction = Compaction::None;
+        if let Some(text) = used_up(result)
+            && !mem::replace(&mut sent.budget, true)
+        {
+            out.notice(NoticeLevel::Warning, "budget", text, None);
+        }
         if needs_sign_in(result) {
             out.notice(NoticeLevel::Error, "sign_in", SIGN_IN, None);
         }

@@ -39,6 +39,9 @@ pub(super) struct Line<'a> {
     pub(super) command_uuid: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "lenient")]
     pub(super) state: Option<Cow<'a, str>>,
+    /// What had scheduled the command that the agent starts by itself.
+    #[serde(borrow, default, deserialize_with = "lenient")]
+    pub(super) wakeup_source: Option<Cow<'a, str>>,
     #[serde(default, deserialize_with = "lenient", rename = "isReplay")]
     pub(super) is_replay: Option<bool>,
     /// The ids of the prompts that the line belongs to.
@@ -62,6 +65,8 @@ impl Line<'_> {
 pub(super) struct Origin {
     #[serde(deserialize_with = "lenient_text")]
     pub(super) kind: String,
+    #[serde(deserialize_with = "lenient_text")]
+    pub(super) subkind: String,
 }
 
 /// One streamed piece of a content block.
@@ -270,6 +275,8 @@ pub(super) struct TaskLine {
     pub(super) is_backgrounded: Option<bool>,
     #[serde(deserialize_with = "lenient_text")]
     pub(super) status: String,
+    #[serde(deserialize_with = "lenient_text")]
+    pub(super) summary: String,
     #[serde(deserialize_with = "lenient")]
     pub(super) patch: Option<TaskPatch>,
     #[serde(deserialize_with = "lenient")]

@@ -18,6 +18,8 @@ pub(super) struct SentNotices {
     pub(super) outputs: Vec<(bool, Streamed)>,
     /// Tool uses that a person was asked about, or whose denial was sent: of this turn, and of subagents that go on.
     pub(super) decided: BTreeSet<String>,
+    /// Whether the notice was sent that the budget is used up.
+    pub(super) budget: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -60,6 +60,8 @@ pub(super) struct State {
     pub(super) agent_turn: Option<OwnTurn>,
     /// What the agent's next own turn will have been begun for, as far as it was reported.
     pub(super) cause: Option<TurnReason>,
+    /// Whether the process resumed a session and no turn has begun in it.
+    pub(super) resumed: bool,
     pub(super) reports: Reports,
     /// Background work, and subagents that a tool use waits for, by their task id.
     pub(super) tasks: BTreeMap<String, Work>,
@@ -207,6 +209,7 @@ impl ClaudeCodec {
         let mut codec = Self::new(workspace, prefix);
         codec.state.session = Some(session.into());
         codec.state.total_usd = None;
+        codec.state.resumed = true;
         codec
     }
 

@@ -46,7 +46,7 @@ impl ClaudeCodec {
             }
             "task_started" => self.task_started(&task, line.is_backgrounded != Some(false), out),
             "task_updated" => self.task_updated(&task.task_id, &line.patch.unwrap_or_default(), out),
-            "task_notification" => self.task_notified(&task.task_id, &line.status, out),
+            "task_notification" => self.task_notified(&task.task_id, &line, out),
             _ => {}
         }
         out.alive();
@@ -84,28 +84,35 @@ impl ClaudeCodec {
         }
     }
 
-    fn task_notified(&mut self, id: &str, status: &str, out: &mut Decoded) {
+    fn task_notified(&mut self, id: &str, line: &TaskLine, out: &mut Decoded) {
         if self.state.tasks.get(id).is_none_or(|work| work.stage != Stage::Foreground) {
             self.state.cause = Some(TurnReason::Background);
         }
-        if let Some(status) = ended(status) {
+        let Some(status) = ended(&line.status) else { return };
+        if self.state.resumed {
+            self.earlier_work_ended(id, status, Some(&line.summary), out);
+        } else {
             self.work_ends(id, status, out);
         }
     }
 
-    /// Handles a notification in the text of a `user` line. After a resume, it may tell of work that an earlier process
-    /// of the agent had begun, and that ended with that process.
+    /// Handles a notification in the text of a `user` line.
     pub(super) fn task_notification_text(&mut self, text: &str, out: &mut Decoded) {
-        let (Some(id), Some(status)) = (tag(text, "task-id"), tag(text, "status").and_then(ended)) else {
-            return;
-        };
+        if let (Some(id), Some(status)) = (tag(text, "task-id"), tag(text, "status").and_then(ended)) {
+            self.earlier_work_ended(id, status, tag(text, "summary"), out);
+        }
+    }
+
+    /// Handles the end of work that, after a resume, may be work which an earlier process of the agent had begun and
+    /// which ended with that process.
+    fn earlier_work_ended(&mut self, id: &str, status: TaskStatus, said: Option<&str>, out: &mut Decoded) {
         if self.state.tasks.contains_key(id) {
             return self.work_ends(id, status, out);
         }
         if status == TaskStatus::Completed || self.state.ended_tasks.contains(id) {
             return;
         }
-        let said = tag(text, "summary").map(sentence).filter(|text| !text.is_empty());
+        let said = said.map(sentence).filter(|text| !text.is_empty());
         let said = said.map(|text| format!(": {text}")).unwrap_or_default();
         let text = format!("Background work ended together with an earlier process of the agent{said}");
         let text = if text.ends_with('.') { text } else { text + "." };

@@ -111,7 +111,7 @@ impl ClaudeCodec {
     pub(super) fn user(&mut self, line: &Line<'_>, out: &mut Decoded) {
         let origin = line.origin.as_ref().filter(|_| line.subagent().is_none());
         if let Some(origin) = origin {
-            self.caused_by(&origin.kind);
+            self.caused_by(origin);
         }
         let Some(message) = parse::<Message<'_>>(line.message) else { return out.alive() };
         // The line has one report, also if it has several results.

@@ -1,6 +1,6 @@
 //! Whose turn a record belongs to: the turn of the prompt that was sent last, or one that the agent began by itself.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, mem};
 
 use switchboard_core::{
     agent::AgentEvent,
@@ -9,7 +9,7 @@ use switchboard_core::{
 
 use super::{
     blocks::MessageEnd,
-    records::{Line, TurnResult},
+    records::{Line, Origin, TurnResult},
     state::{Cancel, ClaudeCodec, OwnTurn, PromptPhase, Prompted},
     tools::parent_of,
 };
@@ -39,8 +39,14 @@ impl ClaudeCodec {
         };
         if self.state.turn.as_ref().is_some_and(begins) {
             self.prompt_begins(out);
-        } else if self.has_begun(|turn| turn.done) {
-            self.unanswered(out);
+        } else {
+            if self.has_begun(|turn| turn.done) {
+                self.unanswered(out);
+            }
+            if self.state.resumed && !named.is_empty() {
+                // The prompt that an earlier process had not answered.
+                self.state.cause = Some(TurnReason::Resume);
+            }
         }
         self.at_work(true, out);
     }
@@ -56,7 +62,10 @@ impl ClaudeCodec {
             return;
         }
         match &mut self.state.turn {
-            Some(turn) if !self.state.reports.beginnings => turn.phase = PromptPhase::Begun,
+            Some(turn) if !self.state.reports.beginnings => {
+                turn.phase = PromptPhase::Begun;
+                self.state.resumed = false;
+            }
             _ => self.agent_turn_begins(main, out),
         }
     }
@@ -69,6 +78,9 @@ impl ClaudeCodec {
     pub(super) fn lifecycle(&mut self, line: &Line<'_>, out: &mut Decoded) {
         self.state.reports.beginnings = true;
         self.state.reports.lifecycle = true;
+        if line.wakeup_source.is_some() && self.state.agent_turn.is_none() && !self.has_begun(|_| true) {
+            self.state.cause = Some(TurnReason::Schedule);
+        }
         let has_agent_turn = self.state.agent_turn.as_ref().is_some_and(|turn| turn.main);
         let turn = self.state.turn.as_mut().filter(|turn| Some(&*turn.uuid) == line.command_uuid.as_deref());
         let Some(turn) = turn else { return out.alive() };
@@ -103,6 +115,7 @@ impl ClaudeCodec {
         if let Some(turn) = &mut self.state.turn {
             turn.phase = PromptPhase::Begun;
         }
+        self.state.resumed = false;
         self.state.cause.take_if(|cause| *cause == TurnReason::Hook);
         if let Some(turn) = &self.state.agent_turn {
             let outcome = if turn.cancelled { Outcome::Cancelled } else { Outcome::Completed };
@@ -113,18 +126,20 @@ impl ClaudeCodec {
     }
 
     /// Notes what caused a line that is no answer to a prompt: the agent may begin a turn for it.
-    pub(super) fn caused_by(&mut self, kind: &str) {
-        let is = |words: &[&str]| words.iter().any(|word| kind.contains(word));
-        self.state.cause = match kind {
-            _ if is(&["task"]) => Some(TurnReason::Background),
-            _ if is(&["cron", "schedule", "wakeup"]) => Some(TurnReason::Schedule),
-            _ if is(&["hook"]) => Some(TurnReason::Hook),
-            _ => return,
+    pub(super) fn caused_by(&mut self, origin: &Origin) {
+        let is = |word: &str| [&origin.kind, &origin.subkind].iter().any(|name| name.contains(word));
+        self.state.cause = match () {
+            () if is("schedule") => Some(TurnReason::Schedule),
+            () if is("task") => Some(TurnReason::Background),
+            () => return,
         };
     }
 
     fn agent_turn_begins(&mut self, main: bool, out: &mut Decoded) {
-        let reason = self.state.cause.take().unwrap_or_else(|| self.reason_by_work());
+        let resumed = mem::take(&mut self.state.resumed);
+        let unsaid = || if resumed { TurnReason::Resume } else { self.reason_by_work() };
+        let reason = self.state.cause.unwrap_or_else(unsaid);
+        self.state.cause = None;
         self.state.agent_turn = Some(OwnTurn { main, cancelled: false });
         out.begin_agent_turn(reason);
     }

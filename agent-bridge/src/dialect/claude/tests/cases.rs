@@ -178,10 +178,6 @@ fn results_are_judged_by_error_and_reason() {
             "turn_ended Failed agent_limit: The agent stopped at its limit of steps, after 25.",
         ),
         (
-            r#"{"type":"result","subtype":"error_max_budget_usd","is_error":true}"#,
-            "turn_ended Failed agent_limit: The agent stopped at its limit of cost.",
-        ),
-        (
             r#"{"type":"result","subtype":"error_max_structured_output_retries"}"#,
             "turn_ended Failed agent_limit: The agent stopped at its limit of structured output retries.",
         ),

@@ -10,6 +10,7 @@ mod fuzz;
 mod identity;
 mod lines;
 mod mutations;
+mod reasons;
 mod recordings;
 mod render;
 mod saying;

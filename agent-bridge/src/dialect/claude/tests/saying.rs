@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::{
     codec, decode,
     lines::{assistant, by, result, shown, system, tool_result},
+    talk::Talk,
 };
 
 fn tool_use(message: &str, id: &str, name: &str, input: &Value) -> Value {
@@ -286,4 +287,26 @@ fn an_agent_that_is_not_signed_in_says_where_to_sign_in() {
     assert_eq!(shown(&[result("Run /login.", json!({}))])[0], "message \"Run /login.\"");
     let page = "404: https://example.org/login was not found";
     assert_eq!(shown(&[api_error(page)])[0], format!("turn_ended Failed agent_api_error: {page}"));
+}
+
+#[test]
+fn a_budget_that_is_used_up_ends_the_turn_and_is_told_once() {
+    let mut talk = Talk::new();
+    for (turn, named, spent) in [
+        ("t-1", json!(["Reached maximum budget ($0.50)"]), ", $0.50"),
+        ("t-2", json!(["Reached maximum budget ($0.50)"]), ", $0.50"),
+        ("t-3", json!(["Stopped (too late)"]), ""),
+        ("t-4", json!([]), ""),
+    ] {
+        let uuid = talk.prompt(turn);
+        talk.says(system("init", json!({"user_message_uuids": [uuid]})));
+        talk.says(
+            json!({"type": "result", "subtype": "error_max_budget_usd", "is_error": true, "num_turns": 1,
+            "terminal_reason": "budget_exhausted", "errors": named, "user_message_uuids": [uuid]}),
+        );
+        let ended = format!("turn_ended Failed agent_limit: The agent stopped at its limit of cost{spent}.");
+        let told = r#"notice Warning budget "The agent has used up its budget, $0.50. It answers no more until it is started again.""#;
+        let told: &[&str] = if turn == "t-1" { &[told] } else { &[] };
+        talk.gave(&[told, &[&ended, "(turn ended)"]].concat());
+    }
 }

@@ -19,6 +19,11 @@ impl Talk {
         Self { codec: codec(), position: 0, shown: Vec::new() }
     }
 
+    /// A conversation whose process resumes a session.
+    pub(super) fn resumed() -> Self {
+        Self { codec: ClaudeCodec::resumed("/workspace".as_ref(), "1-", "session"), ..Self::new() }
+    }
+
     /// Delivers a prompt. Returns its id at the agent.
     pub(super) fn prompt(&mut self, turn_id: &str) -> String {
         self.codec.delivered(Delivered::Prompt(&TurnId::parse(turn_id).unwrap()));

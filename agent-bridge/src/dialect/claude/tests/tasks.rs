@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 
 use super::{
     codec, decode,
-    lines::{assistant, shown, system, tool_use, with},
+    lines::{assistant, result, shown, system, tool_use, with},
     render::render,
+    talk::Talk,
 };
 use crate::dialect::{Codec as _, Decoded, ProcessExit};
 
@@ -132,4 +133,28 @@ fn work_that_did_not_outlive_its_agent_is_told() {
     let (begun, ended) =
         (r#"task b1 Shell "make all" Running "u1""#, r#"task b1 Shell "make all" Failed "u1""#);
     assert_eq!(told(&known), [begun, ended]);
+}
+
+#[test]
+fn work_of_an_earlier_process_is_told_once_after_the_resume() {
+    let summary = "Background shell command didn't finish before the previous session ended";
+    let ended_earlier = |status| with(notified(status), json!({"summary": summary}));
+    let lost = format!(
+        r#"notice Warning other "Background work ended together with an earlier process of the agent: {summary}.""#
+    );
+    let mut talk = Talk::resumed();
+    talk.says(ended_earlier("stopped"));
+    talk.says(ended_earlier("stopped"));
+    talk.gave(&[&lost]);
+    talk.says(system("init", json!({})));
+    talk.says(result("", json!({"num_turns": 0, "origin": {"kind": "task-notification"}})));
+    let silent = r#"notice Info other "The agent ended its turn without a word.""#;
+    talk.gave(&["agent_turn Background", silent, "agent_turn_ended Completed"]);
+    for mut other in [Talk::new(), talk] {
+        other.says(system("task_notification", json!({"task_id": "b2", "status": "stopped"})));
+        other.gave(&[]);
+    }
+    let mut talk = Talk::resumed();
+    talk.says(ended_earlier("completed"));
+    talk.gave(&[]);
 }
