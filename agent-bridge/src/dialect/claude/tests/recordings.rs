@@ -15,7 +15,8 @@ use crate::dialect::{
 };
 
 /// Recordings with a process that was killed, or that exited without a result: what is open then, the hub ends.
-const CUT_SHORT: [&str; 3] = ["kill_resume.jsonl", "resume_unknown.jsonl", "sid_clash.jsonl"];
+const CUT_SHORT: [&str; 4] =
+    ["kill_resume.jsonl", "resume_of_interrupted_turn.jsonl", "resume_unknown.jsonl", "sid_clash.jsonl"];
 
 /// An entry of a recording.
 #[derive(Debug, Clone)]
@@ -27,6 +28,8 @@ pub(super) enum Entry {
     Cancel,
     /// An answer to the agent's request with this id.
     Answer(String),
+    /// The process was started to resume a session.
+    Resumed,
 }
 
 /// What a client or the codec did.
@@ -40,12 +43,18 @@ pub(super) enum Step {
 
 /// The entries of a recording; one list per agent process.
 fn processes(recording: &str) -> Vec<Vec<Entry>> {
-    let mut processes = Vec::new();
+    let mut processes: Vec<Vec<Entry>> = Vec::new();
     for entry in recording.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
         let message = &entry["msg"];
         let new = match entry["dir"].as_str().unwrap() {
             "note" if message["what"] == "spawn" || message["argv"].is_array() => {
-                processes.push(Vec::new());
+                let has = |argument: &str| {
+                    message["argv"].as_array().is_some_and(|argv| argv.contains(&argument.into()))
+                };
+                let resumed = has("--resume").then_some(Entry::Resumed);
+                // Otherwise the prompt was given in the command line.
+                let prompt = (!has("--input-format")).then(|| Entry::Prompt(String::new()));
+                processes.push(resumed.into_iter().chain(prompt).collect());
                 continue;
             }
             "out" => {
@@ -63,12 +72,6 @@ fn processes(recording: &str) -> Vec<Vec<Entry>> {
             _ => continue,
         };
         processes.last_mut().unwrap().push(new);
-    }
-    for entries in &mut processes {
-        // A prompt may have been given in the command line.
-        if !entries.iter().any(|entry| matches!(entry, Entry::Prompt(_))) {
-            entries.insert(0, Entry::Prompt(String::new()));
-        }
     }
     processes
 }
@@ -119,6 +122,7 @@ impl Replay {
         match entry {
             Entry::Prompt(uuid) => self.waiting.push_back(uuid.clone()),
             Entry::Cancel => self.codec.delivered(Delivered::Cancel),
+            Entry::Resumed => self.codec = ClaudeCodec::resumed(Path::new("/workspace"), "1-", "session"),
             Entry::Answer(agent_id) => {
                 let mut open = self.codec.state.pending.iter();
                 let (id, _) = open.find(|(_, pending)| pending.agent_id == *agent_id)?;
