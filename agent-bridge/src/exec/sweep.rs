@@ -171,7 +171,7 @@ fn sweep_shared() {
                 return;
             }
         }
-        round(&mut sweeps);
+        round(&mut sweeps, process_table::all);
         if !sweeps.is_empty() {
             thread::sleep(BETWEEN_ROUNDS);
         }
@@ -183,7 +183,7 @@ pub(crate) fn sweep(targets: impl IntoIterator<Item = Target>) -> usize {
     let mut sweeps: Vec<Sweep> = targets.into_iter().map(|target| Sweep::new(target, None)).collect();
     let mut killed = 0;
     while !sweeps.is_empty() {
-        killed += round(&mut sweeps);
+        killed += round(&mut sweeps, process_table::all);
         if !sweeps.is_empty() {
             thread::sleep(BETWEEN_ROUNDS);
         }
@@ -201,11 +201,11 @@ pub fn sweep_leftovers(prefix: &str) -> usize {
     sweep([Target::marked(Mark::prefix(prefix))])
 }
 
-/// Searches once for all sweeps and kills what it finds. Removes the sweeps of which nothing was found, which are done;
+/// Searches once for all sweeps, in the process table that `list` gives, and kills what it finds. Removes the sweeps of which nothing was found, which are done;
 /// returns how many processes these have killed.
-fn round(sweeps: &mut Vec<Sweep>) -> usize {
+fn round(sweeps: &mut Vec<Sweep>, mut list: impl FnMut() -> HashMap<i32, Entry>) -> usize {
     let own = rustix::process::getpid().as_raw_nonzero().get();
-    let mut table = process_table::all();
+    let mut table = list();
     let mut left = kill_found(&table, own, sweeps);
     // A process may start another one and exit before the search comes to it. The new one is looked at at once, while it
     // has no time to do the same.
@@ -444,6 +444,21 @@ mod tests {
         let (mut child, agent) = unmarked();
         assert_eq!(sweep([target(Some(agent), BTreeSet::new())]), 1);
         assert!(!child.wait().unwrap().success());
+    }
+
+    #[test]
+    fn one_list_of_processes_serves_all_stops_of_a_moment() {
+        let children: Vec<(Child, Seen)> = (0..5).map(|_| unmarked()).collect();
+        let stop = |(_, agent): &(Child, Seen)| Sweep::new(target(Some(*agent), BTreeSet::new()), None);
+        let (mut sweeps, mut lists) = (children.iter().map(stop).collect(), 0);
+        round(&mut sweeps, || {
+            lists += 1;
+            process_table::all()
+        });
+        for (mut child, _) in children {
+            assert!(!child.wait().unwrap().success(), "it is killed");
+        }
+        assert_eq!(lists, 1);
     }
 
     #[test]

@@ -89,7 +89,7 @@ pub enum Input {
     /// The journal has open turns or an agent in this chat from an earlier gateway process: the hub ends or resumes the turns,
     /// even if no client attaches to the chat. The shell reports each such chat once, when it starts.
     Recover {
-        /// The chat.
+        /// The chat that has the open turns or the agent.
         chat: ChatKey,
     },
     /// The journal answers an [`Output::Append`] or an [`Output::Ask`].

@@ -213,9 +213,10 @@ pub enum ChatBody {
     /// could not continue the conversation and begins a new one), `sign_in` (a person must sign in where the agent
     /// runs), `hook` (a hook of the agent said this), `command_output` (the output of a command of the agent itself),
     /// `last_words` (what the agent said after its turn), `permission_denied` (the agent's own rules denied a tool use),
-    /// `request_refused` (the gateway refused an agent's request without asking a person), `agent_stopped` (the gateway
-    /// stopped the agent, or the agent ended by itself while it had background tasks and no turn), `degraded` (the gateway
-    /// cannot store messages), and `other`.
+    /// `request_refused` (a request of the agent was refused by the gateway itself, or denied at the end of its turn because
+    /// nobody had answered), `budget` (the agent has used up its own budget), `agent_stopped` (the gateway stopped the agent,
+    /// or the agent ended by itself while it had background tasks and no turn), `degraded` (the gateway cannot store
+    /// messages), and `other`.
     Notice {
         /// How serious the notice is.
         level: NoticeLevel,
@@ -325,9 +326,9 @@ pub enum TurnReason {
     Background,
     /// The time came for something that the agent had scheduled.
     Schedule,
-    /// A hook of the agent asked for it.
+    /// A hook of the agent ran before it.
     Hook,
-    /// The agent continues what a restart had interrupted.
+    /// The agent's session was resumed, and the agent goes on with what its last process had left.
     Resume,
     /// Any other reason, or one that the agent does not tell.
     Other,

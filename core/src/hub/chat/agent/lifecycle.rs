@@ -177,7 +177,12 @@ impl Chat {
     fn log_lost_tasks(&mut self, cx: &mut Context, error: &TurnError) {
         let ends_turn = self.turns.current().is_some() || self.turns.has_tools();
         if !self.tasks.is_empty() && !ends_turn {
-            let text = format!("The agent's background work ended with the agent: {}", error.detail);
+            let why = match &*error.code {
+                "gateway_restarted" => "the gateway was restarted, and nothing is left of its agent",
+                "agent_stopped" => "the agent was stopped",
+                _ => &error.detail,
+            };
+            let text = format!("The agent's background work ended with the agent: {why}");
             self.log_agent_stopped(cx, NoticeLevel::Error, &text);
         }
     }
