@@ -9,7 +9,7 @@ use std::{
 
 use switchboard_core::{
     ids::{ChatId, ChatKey, Epoch, Principal, TurnId},
-    journal::{Append, AppendId, Change, Durability, JournalAnswer, LogEvent, Version},
+    journal::{Append, AppendId, Change, Durability, JournalAnswer, LogEvent, Term, Version},
     wire::{ChatBody, EventPosition, Outcome, TurnOrigin, encode_chat},
 };
 use switchboard_runtime::{Answers, Journal as _, OpenJournal as _, Request, Sqlite, SqliteOptions};
@@ -54,7 +54,8 @@ pub(crate) async fn fill(data: &Path, chats: u64, events: u64) -> io::Result<()>
     for chat in 0..chats {
         for append in appends(chat, events) {
             sent += 1;
-            journal.submit(&mut vec![Request::Append(Append { id: AppendId(sent), ..append })]);
+            let term = journal.claim(&append.chat).map(|grant| grant.term).unwrap_or_default();
+            journal.submit(&mut vec![Request::Append(Append { id: AppendId(sent), term, ..append })]);
             while sent - done >= WINDOW {
                 committed(&mut answered).await?;
                 done += 1;
@@ -141,6 +142,7 @@ fn appends(chat: u64, events: u64) -> Vec<Append> {
         appends.push(Append {
             id: AppendId(0),
             chat: key.clone(),
+            term: Term::default(),
             expect: Version(appends.len() as u64),
             durability: Durability::Written,
             create: (first == 1).then(|| epoch.clone()),

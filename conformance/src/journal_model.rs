@@ -37,8 +37,8 @@ pub enum How {
 struct Before {
     memory: MemoryJournal,
     earlier: BTreeMap<ChatKey, Vec<LogEvent>>,
-    /// The append, as long as a gateway waits for its answer.
-    id: Option<AppendId>,
+    /// The append and its gateway, as long as the gateway waits for the answer.
+    id: Option<(usize, AppendId)>,
     durability: Durability,
 }
 
@@ -72,18 +72,28 @@ pub struct Journal {
     asked: BTreeMap<(ChatKey, RequestId), (Value, Value)>,
     /// A committed append was lost.
     pub lossy: bool,
+    /// The number of the gateway whose requests these are, where several share the journal.
+    pub gateway: usize,
+    /// A defect: appends and questions of earlier owners are accepted.
+    pub ignores_terms: bool,
 }
 
 impl Journal {
     /// Forgets the waiting requests: the gateway that sent them has ended.
     pub fn restart(&mut self) {
         self.waiting.clear();
-        self.history.iter_mut().for_each(|before| before.id = None);
+        for before in &mut self.history {
+            before.id.take_if(|(gateway, _)| *gateway == self.gateway);
+        }
     }
 
     /// Answers the waiting request at this index.
     pub fn carry_out(&mut self, at: usize, how: How) -> JournalAnswer {
-        match self.waiting.remove(at).expect("there is a request at this index") {
+        let mut request = self.waiting.remove(at).expect("there is a request at this index");
+        if self.ignores_terms {
+            self.forge_term(&mut request);
+        }
+        match request {
             Request::Append(append) => self.append(append, how),
             Request::Ask(ask) if self.is_damaged(&ask.query) => JournalAnswer::Damaged(ask.id),
             Request::Ask(ask) if how != How::Keep => JournalAnswer::Failed(ask.id),
@@ -91,11 +101,21 @@ impl Journal {
                 if self.is_trimmed(&ask.query) {
                     return JournalAnswer::Found(ask.id, Found::After(None));
                 }
-                if let Query::Chat { chat } = &ask.query {
+                if let Query::Chat { chat, term } = &ask.query
+                    && term.is_none_or(|term| term == self.memory.term(chat))
+                {
                     self.reset_epoch(chat);
                 }
                 self.memory.ask(ask)
             }
+        }
+    }
+
+    fn forge_term(&self, request: &mut Request) {
+        match request {
+            Request::Append(append) => append.term = self.memory.term(&append.chat),
+            Request::Ask(Ask { query: Query::Chat { term, .. }, .. }) => *term = None,
+            Request::Ask(_) => {}
         }
     }
 
@@ -131,7 +151,7 @@ impl Journal {
         let before = (self.remembers > 0).then(|| Before {
             memory: self.memory.clone(),
             earlier: self.earlier.clone(),
-            id: Some(append.id),
+            id: Some((self.gateway, append.id)),
             durability: append.durability,
         });
         let record = self.chat(&append.chat);
@@ -174,7 +194,7 @@ impl Journal {
 
     /// How many of the last appends a loss of power may undo: those that are not to be synced, and those whose
     /// answers, which are on their way, have not been delivered.
-    pub fn unsynced(&self, undelivered: &BTreeSet<AppendId>) -> usize {
+    pub fn unsynced(&self, undelivered: &BTreeSet<(usize, AppendId)>) -> usize {
         let may_go = |before: &&Before| {
             before.durability == Durability::Written || before.id.is_some_and(|id| undelivered.contains(&id))
         };
@@ -193,7 +213,8 @@ impl Journal {
         keys.iter().for_each(|chat| self.put_away(chat));
         let place = self.history.len().saturating_sub(appends);
         if let Some(before) = self.history.drain(place..).next() {
-            (self.memory, self.earlier) = (before.memory, before.earlier);
+            self.memory.lose_since(before.memory);
+            self.earlier = before.earlier;
         }
         self.history.clear();
         self.stale = keys.iter().filter(|chat| self.chat(chat).is_some()).cloned().collect();
@@ -245,10 +266,12 @@ impl Journal {
 
     /// The record of a chat; `None` if it does not exist.
     pub fn chat(&self, chat: &ChatKey) -> Option<ChatRecord> {
-        match self.query(Query::Chat { chat: chat.clone() }) {
+        match self.query(Query::Chat { chat: chat.clone(), term: None }) {
             Found::Chat(record) => record.map(|record| *record),
             Found::Deleted => None,
-            Found::Turn(_) | Found::After(_) | Found::Before(_) | Found::Chats(_) => panic!("another answer"),
+            Found::Fenced | Found::Turn(_) | Found::After(_) | Found::Before(_) | Found::Chats(_) => {
+                panic!("another answer")
+            }
         }
     }
 

@@ -41,19 +41,9 @@ pub(crate) async fn play(transport: &dyn Transport, lines: &[Line]) -> Result<()
             .take_while(|line| !matches!(line, Line::Input(..)))
             .filter_map(|line| if let Line::Output(stated) = line { Some(stated.as_str()) } else { None })
             .collect();
-        if matches!(step, Step::Restart) {
-            player.leave_unfinished(&lines[at..])?;
-        }
         player.step(step, &stated).await.map_err(|why| format!("{input}\n  {why}"))?;
     }
     player.nothing_is_left().await
-}
-
-/// The chats of the `recover` steps at the start of `lines`, which follow a restart.
-pub(crate) fn recovered(lines: &[Line]) -> impl Iterator<Item = &str> {
-    let steps =
-        lines.iter().filter_map(|line| if let Line::Input(_, step) = line { Some(step) } else { None });
-    steps.map_while(|step| if let Step::Recover { chat } = step { Some(chat.as_str()) } else { None })
 }
 
 /// Whether a real output agrees with the stated one. A close without an `error` frame agrees with a close with one.
@@ -106,13 +96,6 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
-    /// Tells the journal which chats to report as unfinished: a gateway asks for them once, at its start.
-    fn leave_unfinished(&self, lines: &[Line]) -> Result<(), String> {
-        let chats = recovered(lines).map(|chat| self.key(chat)).collect::<Result<_, _>>()?;
-        self.gateway.journal.leave_unfinished(chats);
-        Ok(())
-    }
-
     fn key(&self, chat: &str) -> Result<ChatKey, String> {
         let chat = ChatId::parse(&self.names.id(chat)).map_err(|e| e.to_string())?;
         Ok(ChatKey { principal: Principal::owner(), chat })
@@ -139,13 +122,7 @@ impl<'a> Player<'a> {
                 self.client(client)?.send(&frame).await;
             }
             Step::SendBytes { client, bytes } => self.client(client)?.send_bytes(bytes).await,
-            Step::Gone { client } => {
-                let open = self.clients.get_mut(client).ok_or("it is not open")?;
-                open.take().ok_or("it is gone")?.close().await;
-                // A connection that was refused may still be counted for a moment.
-                let left = self.clients.values().flatten().count();
-                self.gateway.until(|counts| counts.connections <= left).await?;
-            }
+            Step::Gone { client } => self.close(client).await?,
             Step::Agent { chat, events } => {
                 let events = events.iter().map(agent_event).collect::<Result<_, _>>()?;
                 let taken = self.gateway.agents().send(&self.names.id(chat), events)?;
@@ -172,10 +149,16 @@ impl<'a> Player<'a> {
                 self.endpoint = self.transport.serve(self.gateway.handle().clone()).await;
             }
             Step::Shutdown => self.gateway.handle().shut_down(),
-            // Due timers fire by themselves, and recovery has happened at the gateway's start.
-            Step::Tick { ms: 0 } | Step::Recover { .. } => {}
+            Step::Recover { chat } => journal.leave_unfinished(self.key(chat)?),
+            // Due timers fire by themselves.
+            Step::Tick { ms: 0 } => {}
             // After a journal crash, refused appends are tried again only when the trace's clock advances.
             Step::JournalCrash { .. }
+            | Step::JournalGrants
+            | Step::JournalGrant { .. }
+            | Step::JournalRenew { .. }
+            | Step::JournalFence { .. }
+            | Step::JournalRevoke { .. }
             | Step::Tick { .. }
             | Step::Full { .. }
             | Step::Drain { .. }
@@ -184,6 +167,14 @@ impl<'a> Player<'a> {
             }
         }
         Ok(())
+    }
+
+    async fn close(&mut self, client: &str) -> Result<(), String> {
+        let open = self.clients.get_mut(client).ok_or("it is not open")?;
+        open.take().ok_or("it is gone")?.close().await;
+        // A connection that was refused may still be counted for a moment.
+        let left = self.clients.values().flatten().count();
+        self.gateway.until(|counts| counts.connections <= left).await
     }
 
     fn client(&mut self, name: &str) -> Result<&mut Box<dyn Client>, String> {

@@ -1,6 +1,10 @@
 //! The journal of a gateway under test: the test decides when and how it answers.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
 
 use switchboard_core::ids::ChatKey;
 use switchboard_runtime::{Answers, Journal, OpenJournal, Request};
@@ -21,8 +25,10 @@ struct State {
     /// How to answer the next appends: an outcome, and the number of appends it applies to.
     faults: Vec<(How, u32)>,
     failing_asks: u32,
-    /// The chats that the next gateway has to recover.
-    unfinished: Vec<ChatKey>,
+    /// The chats that the gateway has to recover.
+    unfinished: VecDeque<ChatKey>,
+    /// Wakes the gateway that waits for a chat to recover.
+    waker: Option<Waker>,
 }
 
 impl ScriptedJournal {
@@ -50,9 +56,11 @@ impl ScriptedJournal {
         self.state().failing_asks += asks;
     }
 
-    /// Sets the chats that the journal reports to the next gateway as having open turns.
-    pub(crate) fn leave_unfinished(&self, chats: Vec<ChatKey>) {
-        self.state().unfinished = chats;
+    /// Reports a chat to the gateway that has open turns.
+    pub(crate) fn leave_unfinished(&self, chat: ChatKey) {
+        let mut state = self.state();
+        state.unfinished.push_back(chat);
+        state.waker.take().into_iter().for_each(Waker::wake);
     }
 
     /// Removes the events of this chat up to and including the seq `until`.
@@ -136,7 +144,12 @@ impl Journal for Port {
         state.answer();
     }
 
-    fn unfinished(&mut self) -> Vec<ChatKey> {
-        std::mem::take(&mut self.journal.state().unfinished)
+    fn poll_unfinished(&mut self, cx: &mut Context<'_>) -> Poll<ChatKey> {
+        let mut state = self.journal.state();
+        if state.generation != self.generation {
+            return Poll::Pending;
+        }
+        state.waker = Some(cx.waker().clone());
+        state.unfinished.pop_front().map_or(Poll::Pending, Poll::Ready)
     }
 }

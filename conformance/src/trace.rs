@@ -14,10 +14,15 @@
 //! agent CHAT> exit gone|unprompted|stopped|failed
 //! tick MS                           time passes
 //! journal hold|release|refuse N|lose N|fail N|trim CHAT SEQ|damage CHAT
+//! journal grants                    from now on the trace grants chats, and agents outlive their gateway
+//! journal grant CHAT [MS]           a chat is granted, for ever or for this time
+//! journal renew CHAT MS             the grant lasts for this time from now on
+//! journal fence CHAT                another gateway owns the chat, which this one has not heard
+//! journal revoke CHAT               another gateway owns the chat
 //! degraded [WHY]                   nothing can be stored at the moment, or it can again
 //! journal crash N                   the last N appends are lost, and every chat gets a new epoch
 //! recover CHAT, restart, shutdown
-//! a< {...}, a closed CODE {...}, agent CHAT< ..., finished
+//! a< {...}, a closed CODE {...}, agent CHAT< ..., journal< claim|release CHAT, finished
 //! ```
 //!
 //! The last line lists the outputs. Generated ids are named in the order in which they appear: `E1` an epoch, `C1` a
@@ -54,6 +59,11 @@ pub enum Step {
     JournalFail { asks: u32 },
     JournalTrim { chat: String, until: u64 },
     JournalDamage { chat: String },
+    JournalGrants,
+    JournalGrant { chat: String, ms: Option<u64> },
+    JournalRenew { chat: String, ms: u64 },
+    JournalFence { chat: String },
+    JournalRevoke { chat: String },
     Degraded { why: Option<String> },
     Recover { chat: String },
     Restart,
@@ -133,6 +143,14 @@ fn step(first: &str, rest: &str) -> Result<Step, String> {
         ("journal", ["fail", _]) => Step::JournalFail { asks: few(1)? },
         ("journal", ["trim", chat, _]) => Step::JournalTrim { chat: (*chat).to_owned(), until: number(2)? },
         ("journal", ["damage", chat]) => Step::JournalDamage { chat: (*chat).to_owned() },
+        ("journal", ["grants"]) => Step::JournalGrants,
+        ("journal", ["grant", chat]) => Step::JournalGrant { chat: (*chat).to_owned(), ms: None },
+        ("journal", ["grant", chat, _]) => {
+            Step::JournalGrant { chat: (*chat).to_owned(), ms: Some(number(2)?) }
+        }
+        ("journal", ["renew", chat, _]) => Step::JournalRenew { chat: (*chat).to_owned(), ms: number(2)? },
+        ("journal", ["fence", chat]) => Step::JournalFence { chat: (*chat).to_owned() },
+        ("journal", ["revoke", chat]) => Step::JournalRevoke { chat: (*chat).to_owned() },
         ("degraded", words) => Step::Degraded { why: (!words.is_empty()).then(|| rest.to_owned()) },
         ("recover", [chat]) => Step::Recover { chat: (*chat).to_owned() },
         ("restart", []) => Step::Restart,

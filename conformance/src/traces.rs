@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    play::{play, recovered},
+    play::play,
     trace::{Line, Step, parse},
     transport::{Need, Transport},
 };
@@ -103,6 +103,7 @@ fn needs(lines: &[Line]) -> BTreeSet<Need> {
     let of = |step: &Step| match step {
         Step::Tick { ms } if *ms > 0 => Some(Need::Clock),
         Step::Full { .. } | Step::Drain { .. } | Step::Stalled { .. } => Some(Need::Outbox),
+        Step::JournalGrants => Some(Need::Ownership),
         Step::Open { principal: Some(_), .. } => Some(Need::Principals),
         Step::Send { frame, .. } if is_legacy(frame) => Some(Need::Legacy),
         Step::SendBytes { bytes, .. } if std::str::from_utf8(bytes).is_ok_and(is_legacy) => {
@@ -127,25 +128,16 @@ fn needs(lines: &[Line]) -> BTreeSet<Need> {
         | Step::JournalFail { .. }
         | Step::JournalTrim { .. }
         | Step::JournalDamage { .. }
+        | Step::JournalGrant { .. }
+        | Step::JournalRenew { .. }
+        | Step::JournalFence { .. }
+        | Step::JournalRevoke { .. }
         | Step::Degraded { .. }
         | Step::Recover { .. }
         | Step::Restart
         | Step::Shutdown => None,
     };
-    let mut needs = BTreeSet::new();
-    let mut at_start = 0;
-    for (at, line) in lines.iter().enumerate() {
-        let Line::Input(_, step) = line else { continue };
-        needs.extend(of(step));
-        if matches!(step, Step::Restart) {
-            at_start = recovered(&lines[at + 1..]).count();
-        }
-        if matches!(step, Step::Recover { .. }) {
-            needs.extend((at_start == 0).then_some(Need::Recovery));
-            at_start = at_start.saturating_sub(1);
-        }
-    }
-    needs
+    lines.iter().filter_map(|line| if let Line::Input(_, step) = line { of(step) } else { None }).collect()
 }
 
 /// Whether a gateway that accepts the older vocabulary would parse this frame as a message: text that is no JSON, or an

@@ -73,8 +73,8 @@ pub enum Need {
     Clock,
     /// Outboxes whose filling and draining the trace controls.
     Outbox,
-    /// Recovery of chats at another time than the gateway's start.
-    Recovery,
+    /// Chats that are granted to the gateway, and to another one, when the trace says so.
+    Ownership,
     /// Frames of the older vocabulary.
     Legacy,
     /// Clients whose text is never parsed as a frame of the older vocabulary.
@@ -91,7 +91,7 @@ impl Need {
     pub const ALL: [Self; 7] = [
         Self::Clock,
         Self::Outbox,
-        Self::Recovery,
+        Self::Ownership,
         Self::Legacy,
         Self::Strict,
         Self::Principals,
@@ -103,7 +103,7 @@ impl Need {
         match self {
             Self::Clock => "clock",
             Self::Outbox => "outbox",
-            Self::Recovery => "recovery",
+            Self::Ownership => "ownership",
             Self::Legacy => "legacy",
             Self::Strict => "strict",
             Self::Principals => "principals",
@@ -116,7 +116,7 @@ impl Need {
         match self {
             Self::Clock => Some("a gateway reads the real clock"),
             Self::Outbox => Some("how much a peer has taken is up to its socket"),
-            Self::Recovery => Some("a gateway asks at its start only what to recover"),
+            Self::Ownership => Some("a gateway's agents are told no more than that their gateway has gone"),
             Self::Legacy | Self::Strict | Self::Principals | Self::Names => None,
         }
     }

@@ -15,7 +15,9 @@ use switchboard_conformance::{
 };
 use switchboard_core::{
     ids::{ChatKey, Principal},
-    journal::{Append, Ask, AskId, Change, Found, JournalAnswer, MemoryJournal, PageStart, Query, Version},
+    journal::{
+        Append, Ask, AskId, Change, Found, JournalAnswer, MemoryJournal, PageStart, Query, Term, Version,
+    },
 };
 use switchboard_runtime::{Answers, Journal as _, OpenJournal as _, OpenSqlite, Sqlite, SqliteOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -42,6 +44,10 @@ struct Memory(MemoryJournal);
 impl JournalUnderTest for Memory {
     fn submit(&mut self, requests: Vec<Request>) -> Vec<JournalAnswer> {
         requests.into_iter().map(|request| carry_out(&mut self.0, request)).collect()
+    }
+
+    fn claim(&mut self, chat: &ChatKey) -> Term {
+        self.0.claim(chat)
     }
 
     fn reopen(&mut self) {}
@@ -72,6 +78,11 @@ impl JournalUnderTest for OnDisk {
         };
         journal.submit(&mut requests.into_iter().map(port).collect());
         (0..count).map(|_| answers.blocking_recv().unwrap()).collect()
+    }
+
+    fn claim(&mut self, chat: &ChatKey) -> Term {
+        let (journal, _) = self.open.as_mut().unwrap();
+        journal.claim(chat).unwrap().term
     }
 
     fn reopen(&mut self) {
@@ -105,6 +116,10 @@ enum Defect {
     DropsAChange,
     /// Commits whatever version an append expects.
     IgnoresVersions,
+    /// Commits whatever term an append has.
+    IgnoresTerms,
+    /// Answers the questions of an earlier owner.
+    AnswersEarlierOwners,
     /// Says that it could not write, where an append is a conflict.
     HidesConflicts,
     /// Commits events wherever they begin.
@@ -163,6 +178,9 @@ impl Broken {
                 if defect == Defect::IgnoresVersions {
                     append.expect = self.version(&append.chat);
                 }
+                if defect == Defect::IgnoresTerms {
+                    append.term = self.journal.term(&append.chat);
+                }
                 if defect == Defect::IgnoresNumbers {
                     self.renumber(append);
                 }
@@ -174,10 +192,11 @@ impl Broken {
                 }
             }
             Request::Ask(ask) => match &mut ask.query {
+                Query::Chat { term, .. } if defect == Defect::AnswersEarlierOwners => *term = None,
                 Query::Chats { principal, .. } if defect == Defect::IgnoresPrincipals => {
                     *principal = Principal::owner();
                 }
-                Query::Chat { chat } | Query::After { chat, .. } | Query::Turn { chat, .. }
+                Query::Chat { chat, .. } | Query::After { chat, .. } | Query::Turn { chat, .. }
                     if defect == Defect::IgnoresPrincipals =>
                 {
                     chat.principal = Principal::owner();
@@ -205,7 +224,7 @@ impl Broken {
     }
 
     fn version(&self, chat: &ChatKey) -> Version {
-        let ask = Ask { id: AskId(0), query: Query::Chat { chat: chat.clone() } };
+        let ask = Ask { id: AskId(0), query: Query::Chat { chat: chat.clone(), term: None } };
         match self.journal.ask(ask) {
             JournalAnswer::Found(_, Found::Chat(Some(record))) => record.version,
             _ => Version(0),
@@ -214,7 +233,7 @@ impl Broken {
 
     /// Numbers the events of an append as the chat's next ones.
     fn renumber(&self, append: &mut Append) {
-        let ask = Ask { id: AskId(0), query: Query::Chat { chat: append.chat.clone() } };
+        let ask = Ask { id: AskId(0), query: Query::Chat { chat: append.chat.clone(), term: None } };
         let JournalAnswer::Found(_, Found::Chat(Some(record))) = self.journal.ask(ask) else { return };
         for (event, seq) in append.events.iter_mut().zip(record.head.seq + 1..) {
             (event.first_seq, event.seq) = (seq, seq);
@@ -230,7 +249,7 @@ impl Broken {
 
     /// Stores a chat that is created again after its deletion under another name.
     fn rename(&mut self, append: &mut Append) {
-        let ask = Ask { id: AskId(0), query: Query::Chat { chat: append.chat.clone() } };
+        let ask = Ask { id: AskId(0), query: Query::Chat { chat: append.chat.clone(), term: None } };
         let is_deleted = matches!(self.journal.ask(ask), JournalAnswer::Found(_, Found::Deleted));
         if is_deleted && append.create.is_some() {
             let principal = Principal::parse("elsewhere").unwrap();
@@ -252,6 +271,14 @@ impl JournalUnderTest for Broken {
         answers
     }
 
+    fn claim(&mut self, chat: &ChatKey) -> Term {
+        let mut chat = chat.clone();
+        if self.defect == Defect::IgnoresPrincipals {
+            chat.principal = Principal::owner();
+        }
+        self.journal.claim(&chat)
+    }
+
     fn reopen(&mut self) {
         if self.defect == Defect::ForgetsWhenReopened {
             self.journal = self.before.clone();
@@ -266,6 +293,8 @@ fn a_journal_with_a_defect_fails_the_part_that_the_defect_concerns() {
         (Defect::DropsAnAppend, Part::Fold),
         (Defect::DropsAChange, Part::Fold),
         (Defect::IgnoresVersions, Part::Versions),
+        (Defect::IgnoresTerms, Part::Fences),
+        (Defect::AnswersEarlierOwners, Part::Fences),
         (Defect::HidesConflicts, Part::Versions),
         (Defect::IgnoresNumbers, Part::Contradictions),
         (Defect::ForgetsTurnIds, Part::TurnIds),

@@ -13,12 +13,12 @@
 //!     Hub, Input, Limits, Moment, Output, Peer,
 //!     agent::{AgentCommand, AgentEvent, AgentRecords},
 //!     ids::{ChatKey, ConnId, Principal},
-//!     journal::MemoryJournal,
+//!     journal::{Grant, MemoryJournal},
 //!     wire::{ChatKind, FrameKind, Outcome, decode},
 //! };
 //!
 //! let limits = Limits::default();
-//! let now = Moment { ticks_ms: 0, unix_ms: 1_790_000_000_000 };
+//! let now = Moment { ticks_ms: 0, boot_ms: 0, unix_ms: 1_790_000_000_000 };
 //! let mut hub = Hub::new(limits.clone(), [7; 32], now); // in earnest, the seed is the system's entropy
 //! let mut journal = MemoryJournal::default();
 //! let mut chat: Option<ChatKey> = None;
@@ -37,6 +37,7 @@
 //!         match output {
 //!             Output::Deliver { frame, .. } => received.push(frame),
 //!             Output::Offer { events, .. } => received.extend(events.into_iter().map(|event| event.frame)),
+//!             Output::Claim { chat } => inputs.push_back(Input::Owned { chat, grant: Grant::default() }),
 //!             Output::Append(append) => inputs.push_back(Input::Journal(journal.append(append))),
 //!             Output::Ask(ask) => inputs.push_back(Input::Journal(journal.ask(ask))),
 //!             Output::StartAgent { chat: key, .. } => chat = Some(key),

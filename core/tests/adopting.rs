@@ -12,7 +12,8 @@ use switchboard_core::{
     agent::{AgentCommand, AgentEvent, AgentExit, AgentInstanceId, AgentRecords},
     ids::{ChatId, ChatKey, ConnId, Epoch, Principal},
     journal::{
-        Append, Ask, AskId, ChatRecord, Durability, Found, JournalAnswer, MemoryJournal, PageStart, Query,
+        Append, Ask, AskId, ChatRecord, Durability, Found, Grant, JournalAnswer, MemoryJournal, PageStart,
+        Query,
     },
     wire::{ClientEnvelope, Message, Outcome, Task, TaskKind, TaskStatus, TurnError, TurnReason},
 };
@@ -35,7 +36,7 @@ impl World {
     }
 
     fn with_slots(journal: MemoryJournal, seed: u8, agents: usize) -> Self {
-        let now = Moment { ticks_ms: 0, unix_ms: 1_700_000_000_000 };
+        let now = Moment { ticks_ms: 0, boot_ms: 0, unix_ms: 1_700_000_000_000 };
         let hub = Hub::new(Limits { agents, ..Limits::default() }, [seed; 32], now);
         let mut world = Self { hub, now, journal, appends: VecDeque::new(), asks: None };
         world.step(Input::Opened {
@@ -52,6 +53,9 @@ impl World {
         while let Some(output) = self.hub.poll_output() {
             match output {
                 Output::Append(append) => self.appends.push_back(append),
+                Output::Claim { chat } => {
+                    self.hub.handle(self.now, Input::Owned { chat, grant: Grant::default() })
+                }
                 Output::Ask(ask) => match &mut self.asks {
                     Some(asks) => asks.push(ask),
                     None => self.hub.handle(self.now, Input::Journal(self.journal.ask(ask))),
@@ -129,7 +133,7 @@ impl World {
     }
 
     fn record(&self) -> ChatRecord {
-        let found = self.journal.ask(Ask { id: AskId(0), query: Query::Chat { chat: key() } });
+        let found = self.journal.ask(Ask { id: AskId(0), query: Query::Chat { chat: key(), term: None } });
         let JournalAnswer::Found(_, Found::Chat(Some(record))) = found else { panic!("{found:?}") };
         *record
     }

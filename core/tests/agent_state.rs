@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use switchboard_core::{
     Hub, Input, Limits, Moment, Output, Peer,
     ids::{ChatId, ConnId, Principal},
-    journal::{JournalAnswer, MemoryJournal},
+    journal::{Grant, JournalAnswer, MemoryJournal},
     wire::{AgentState, ClientEnvelope, Frame, Message},
 };
 
-const NOW: Moment = Moment { ticks_ms: 0, unix_ms: 1_700_000_000_000 };
+const NOW: Moment = Moment { ticks_ms: 0, boot_ms: 0, unix_ms: 1_700_000_000_000 };
 const CONNECTIONS: u64 = 10_000;
 
 struct World {
@@ -29,6 +29,9 @@ impl World {
                     let answer = JournalAnswer::Appended(append.id);
                     self.journal.append(append);
                     self.hub.handle(NOW, Input::Journal(answer));
+                }
+                Output::Claim { chat } => {
+                    self.hub.handle(NOW, Input::Owned { chat, grant: Grant::default() })
                 }
                 Output::Ask(ask) => self.hub.handle(NOW, Input::Journal(self.journal.ask(ask))),
                 Output::Deliver { frame, .. } => sent.push(frame),

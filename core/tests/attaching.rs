@@ -7,11 +7,11 @@ use std::collections::VecDeque;
 use switchboard_core::{
     Hub, Input, Limits, Moment, Output, Peer,
     ids::{ConnId, Principal},
-    journal::{Append, Ask, Found, JournalAnswer, MemoryJournal},
+    journal::{Append, Ask, Found, Grant, JournalAnswer, MemoryJournal},
     wire::decode,
 };
 
-const NOW: Moment = Moment { ticks_ms: 0, unix_ms: 1_700_000_000_000 };
+const NOW: Moment = Moment { ticks_ms: 0, boot_ms: 0, unix_ms: 1_700_000_000_000 };
 const CONN: ConnId = ConnId(1);
 
 /// A hub with one connection. The journal answers questions at once, appends only when the test says so.
@@ -48,6 +48,9 @@ impl World {
                 match output {
                     Output::Deliver { frame, .. } => self.received.push(frame.as_str().into()),
                     Output::Append(append) => self.unanswered.push(append),
+                    Output::Claim { chat } => {
+                        inputs.push_back(Input::Owned { chat, grant: Grant::default() })
+                    }
                     Output::Ask(ask) => inputs.push_back(Input::Journal(self.answer_ask(ask))),
                     _ => {}
                 }
@@ -115,7 +118,7 @@ fn a_chat_that_was_not_created_does_not_count() {
     world.send(r#"{"type":"new_chat"}"#);
     world.answer(false);
     // After a while the hub asks the journal for the state of the chat.
-    let later = Moment { ticks_ms: 60_000, unix_ms: NOW.unix_ms + 60_000 };
+    let later = Moment { ticks_ms: 60_000, boot_ms: 60_000, unix_ms: NOW.unix_ms + 60_000 };
     world.hub.handle(later, Input::Tick);
     world.input(Input::Tick);
     assert_eq!(world.count("unavailable"), 1, "{:?}", world.received);

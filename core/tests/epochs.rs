@@ -5,11 +5,11 @@
 use switchboard_core::{
     Hub, Input, Limits, Moment, Output, Peer,
     ids::{ChatId, ConnId, Epoch, Principal},
-    journal::{Ask, ChatRecord, Found, JournalAnswer, Query},
+    journal::{Ask, ChatRecord, Found, Grant, JournalAnswer, Query},
     wire::ClientEnvelope,
 };
 
-const NOW: Moment = Moment { ticks_ms: 0, unix_ms: 1_700_000_000_000 };
+const NOW: Moment = Moment { ticks_ms: 0, boot_ms: 0, unix_ms: 1_700_000_000_000 };
 const CONN: ConnId = ConnId(1);
 
 fn outputs(hub: &mut Hub) -> Vec<Output> {
@@ -25,6 +25,8 @@ fn an_attach_gets_the_earlier_epochs_as_a_snapshot() {
     outputs(&mut hub);
     let envelope = ClientEnvelope::Attach { chat_id: chat.clone(), after: None };
     hub.handle(NOW, Input::Envelope { conn: CONN, envelope });
+    let [Output::Claim { chat: key }] = &outputs(&mut hub)[..] else { panic!("the chat is claimed") };
+    hub.handle(NOW, Input::Owned { chat: key.clone(), grant: Grant::default() });
     let [Output::Ask(Ask { id, query: Query::Chat { .. } })] = outputs(&mut hub)[..] else {
         panic!("the chat is asked for");
     };

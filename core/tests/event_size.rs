@@ -10,7 +10,7 @@ use switchboard_core::{
     Hub, Input, Limits, Moment, Output, Peer,
     agent::{AgentEvent, AgentInstanceId, AgentRecords, PermissionAsk},
     ids::{ChatId, ChatKey, ConnId, Principal, RequestId, TurnId},
-    journal::{JournalAnswer, MemoryJournal},
+    journal::{Grant, JournalAnswer, MemoryJournal},
     wire::{
         ClientEnvelope, FileEdit, Frame, Message, NoticeLevel, Outcome, Question, QuestionItem, Source, Task,
         TaskKind, TaskStatus, ToolLocation, ToolMedia, TurnError, decode,
@@ -33,7 +33,7 @@ struct World {
 impl World {
     /// A chat with a running turn and an agent.
     fn new() -> Self {
-        let now = Moment { ticks_ms: 0, unix_ms: 1_700_000_000_000 };
+        let now = Moment { ticks_ms: 0, boot_ms: 0, unix_ms: 1_700_000_000_000 };
         let hub = Hub::new(Limits::default(), [7; 32], now);
         let (journal, logged) = (MemoryJournal::default(), Vec::new());
         let delivered = Vec::new();
@@ -80,6 +80,9 @@ impl World {
                     let id = append.id;
                     self.journal.append(append);
                     self.hub.handle(self.now, Input::Journal(JournalAnswer::Appended(id)));
+                }
+                Output::Claim { chat } => {
+                    self.hub.handle(self.now, Input::Owned { chat, grant: Grant::default() })
                 }
                 Output::Ask(ask) => self.hub.handle(self.now, Input::Journal(self.journal.ask(ask))),
                 Output::WatchDrain { conn } => self.hub.handle(self.now, Input::OutboxDrained { conn }),

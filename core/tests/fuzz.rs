@@ -8,7 +8,7 @@ use switchboard_core::{
     Hub, Input, Limits, Moment, Output, Peer,
     agent::AgentExit,
     ids::{ConnId, Principal},
-    journal::MemoryJournal,
+    journal::{Grant, MemoryJournal},
     wire::{ClientEnvelope, ControlEvent, DecodeError, Frame, decode_binary, encode_control},
 };
 use switchboard_test_support::replay_damaged;
@@ -43,7 +43,7 @@ fn frames(bytes: &[u8]) {
 }
 
 fn moment() -> Moment {
-    Moment { ticks_ms: 0, unix_ms: 1_700_000_000_000 }
+    Moment { ticks_ms: 0, boot_ms: 0, unix_ms: 1_700_000_000_000 }
 }
 
 /// Checks that a decoded frame, encoded again, decodes to the same.
@@ -73,6 +73,7 @@ fn handle(hub: &mut Hub, journal: &mut MemoryJournal, input: Input) {
         while let Some(output) = hub.poll_output() {
             match output {
                 Output::Append(append) => inputs.push_back(Input::Journal(journal.append(append))),
+                Output::Claim { chat } => inputs.push_back(Input::Owned { chat, grant: Grant::default() }),
                 Output::Ask(ask) => inputs.push_back(Input::Journal(journal.ask(ask))),
                 Output::StartAgent { chat, instance, .. } => {
                     let error =
@@ -89,6 +90,8 @@ fn handle(hub: &mut Hub, journal: &mut MemoryJournal, input: Input) {
                 | Output::PauseAgent { .. }
                 | Output::StopAgent { .. }
                 | Output::ForgetChat { .. }
+                | Output::Release { .. }
+                | Output::LeaveAgent { .. }
                 | Output::Finished => {}
             }
         }

@@ -10,11 +10,11 @@ use switchboard_core::{
     Hub, Input, Limits, Moment, Output, Peer,
     agent::{AgentEvent, AgentExit, AgentInstanceId, AgentRecords},
     ids::{ChatId, ChatKey, ConnId, Principal},
-    journal::{Ask, AskId, Found, JournalAnswer, MemoryJournal, PageStart, Query},
+    journal::{Ask, AskId, Found, Grant, JournalAnswer, MemoryJournal, PageStart, Query},
     wire::{ClientEnvelope, CloseCode, Message, TurnError},
 };
 
-const NOW: Moment = Moment { ticks_ms: 0, unix_ms: 1_700_000_000_000 };
+const NOW: Moment = Moment { ticks_ms: 0, boot_ms: 0, unix_ms: 1_700_000_000_000 };
 const CONN: ConnId = ConnId(1);
 
 /// A hub and its journal, which answers at once.
@@ -31,6 +31,9 @@ impl World {
         while let Some(output) = self.hub.poll_output() {
             match output {
                 Output::Append(append) => self.hub.handle(NOW, Input::Journal(self.journal.append(append))),
+                Output::Claim { chat } => {
+                    self.hub.handle(NOW, Input::Owned { chat, grant: Grant::default() })
+                }
                 Output::Ask(ask) => self.hub.handle(NOW, Input::Journal(self.journal.ask(ask))),
                 other => others.push(other),
             }
@@ -102,7 +105,7 @@ fn streams_that_are_open_when_a_gateway_dies_are_ended_with_the_turn() {
     // The gateway is killed. The next gateway learns that the agent is dead.
     let mut next = World { hub: Hub::new(Limits::default(), [8; 32], NOW), journal: world.journal };
     next.step(Input::Recover { chat: key() });
-    let record = next.journal.ask(Ask { id: AskId(0), query: Query::Chat { chat: key() } });
+    let record = next.journal.ask(Ask { id: AskId(0), query: Query::Chat { chat: key(), term: None } });
     let JournalAnswer::Found(_, Found::Chat(Some(record))) = record else { panic!("{record:?}") };
     assert_eq!(record.open_work.tools.iter().map(|tool| tool.call_id.as_str()).collect::<Vec<_>>(), ["t"]);
     let error = TurnError { code: "agent_exited".into(), detail: "it died".into() };
@@ -116,7 +119,7 @@ fn streams_that_are_open_when_a_gateway_dies_are_ended_with_the_turn() {
         .collect();
     let ends = ["reasoning_end r", "stream_end s", "tool_event ", "message ", "turn_end "];
     assert_eq!(&kinds[kinds.len() - 5..], ends, "{kinds:?}");
-    let record = next.journal.ask(Ask { id: AskId(0), query: Query::Chat { chat: key() } });
+    let record = next.journal.ask(Ask { id: AskId(0), query: Query::Chat { chat: key(), term: None } });
     let JournalAnswer::Found(_, Found::Chat(Some(record))) = record else { panic!("{record:?}") };
     assert!(record.open_work.is_empty(), "{record:?}");
 }
@@ -136,7 +139,7 @@ fn a_gateway_that_leaves_ends_no_turn_and_the_next_one_gets_later_records() {
     assert_eq!(world.records(instance, 2, "two").len(), 0);
     let exit = AgentExit::Stopped;
     assert_eq!(world.step(Input::AgentExited { chat: key(), instance, exit }).len(), 0);
-    assert!(matches!(world.step(Input::Gone { conn: CONN })[..], [Output::Finished]));
+    assert!(matches!(world.step(Input::Gone { conn: CONN })[..], [Output::Release { .. }, Output::Finished]));
 
     let hub = Hub::new(Limits::default(), [8; 32], NOW);
     let mut next = World { hub, journal: world.journal };

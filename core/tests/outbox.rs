@@ -9,7 +9,7 @@ use serde_json::Value;
 use switchboard_core::{
     Hub, Input, Limits, Moment, Output, Peer, Recipients,
     ids::{ChatId, ConnId, Cursor, Principal, TurnId},
-    journal::{JournalAnswer, MemoryJournal},
+    journal::{Grant, JournalAnswer, MemoryJournal},
     wire::{ClientEnvelope, Message},
 };
 
@@ -32,7 +32,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let now = Moment { ticks_ms: 0, unix_ms: 1_700_000_000_000 };
+        let now = Moment { ticks_ms: 0, boot_ms: 0, unix_ms: 1_700_000_000_000 };
         let hub = Hub::new(Limits::default(), [7; 32], now);
         let journal = MemoryJournal::default();
         let mut world =
@@ -70,6 +70,9 @@ impl World {
                     let id = append.id;
                     self.journal.append(append);
                     self.hub.handle(self.now, Input::Journal(JournalAnswer::Appended(id)));
+                }
+                Output::Claim { chat } => {
+                    self.hub.handle(self.now, Input::Owned { chat, grant: Grant::default() })
                 }
                 Output::Ask(ask) => self.hub.handle(self.now, Input::Journal(self.journal.ask(ask))),
                 Output::Deliver { conn: READER, frame } => {

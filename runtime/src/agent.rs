@@ -47,6 +47,9 @@ pub trait Agent: Send + Sync + 'static {
     /// Whether agent instances go on running when the gateway's process ends, so that [`run`](Self::run) can attach
     /// to one again with [`AgentContext::resume`]. If not, the instances of an earlier process have ended, and their
     /// open turns are interrupted.
+    ///
+    /// When another gateway gets a chat, the future of [`run`](Self::run) is dropped if the instance survives that, as if
+    /// the process had ended. Otherwise the instance is killed, since nobody else can take it over.
     fn survives(&self) -> bool {
         false
     }
@@ -96,14 +99,16 @@ impl AgentContext {
         inbox: mpsc::Sender<FromAgent>,
         link: AgentChannels,
     ) -> Self {
-        let AgentChannels { control, paused, committed } = link;
-        let records = Records { chat: chat.clone(), instance, inbox, paused };
+        let AgentChannels { number, control, paused, committed } = link;
+        let records = Records { chat: chat.clone(), instance, link: number, inbox, paused };
         Self { chat, instance, session, resume, control, records, committed }
     }
 }
 
 /// The agent's ends of the channels on which the engine controls it.
 pub(crate) struct AgentChannels {
+    /// The link's number, which its messages to the engine have.
+    pub(crate) number: u64,
     pub(crate) control: ControlReceiver,
     pub(crate) paused: watch::Receiver<bool>,
     pub(crate) committed: watch::Receiver<u64>,
@@ -179,6 +184,7 @@ pub struct GatewayGone;
 pub struct Records {
     chat: ChatKey,
     instance: AgentInstanceId,
+    link: u64,
     inbox: mpsc::Sender<FromAgent>,
     paused: watch::Receiver<bool>,
 }
@@ -197,17 +203,18 @@ impl Records {
     pub async fn send(&self, records: AgentRecords) -> Result<(), GatewayGone> {
         let mut paused = self.paused.clone();
         paused.wait_for(|paused| !paused).await.map_err(|_| GatewayGone)?;
-        let chat = self.chat.clone();
-        let records = FromAgent::Records { chat, instance: self.instance, records };
+        let (chat, instance, link) = (self.chat.clone(), self.instance, self.link);
+        let records = FromAgent::Records { chat, instance, link, records };
         self.inbox.send(records).await.map_err(|_| GatewayGone)
     }
 }
 
-/// What agents send to the engine. `Exited` comes after all records of the same instance.
+/// What agents send to the engine. `Exited` comes after all records of the same instance. `link` is the number of the
+/// instance's link.
 #[derive(Debug)]
 pub(crate) enum FromAgent {
-    Records { chat: ChatKey, instance: AgentInstanceId, records: AgentRecords },
-    Exited { chat: ChatKey, instance: AgentInstanceId, exit: AgentExit },
+    Records { chat: ChatKey, instance: AgentInstanceId, link: u64, records: AgentRecords },
+    Exited { chat: ChatKey, instance: AgentInstanceId, link: u64, exit: AgentExit },
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use rustix::time::{ClockId, clock_gettime};
 use switchboard_core::Moment;
 
 /// The engine reads the clock every second. If this much time passes between two reads, the process was suspended.
@@ -27,7 +28,7 @@ impl Clock {
     pub(crate) fn now(&mut self) -> Moment {
         self.read_at(Instant::now());
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Moment { ticks_ms: self.ticks_ms(), unix_ms: millis(unix) }
+        Moment { ticks_ms: self.ticks_ms(), boot_ms: boot_ms(), unix_ms: millis(unix) }
     }
 
     /// Takes note of the time, and of a suspension since the last read.
@@ -51,6 +52,14 @@ impl Clock {
     pub(crate) fn instant(&self, ticks_ms: u64) -> tokio::time::Instant {
         (self.began + self.stood_still + Duration::from_millis(ticks_ms)).into()
     }
+}
+
+/// The time since the machine was started, in milliseconds, with the time in which it slept: the clock of
+/// [`Moment::boot_ms`], by which a journal says how long it grants a chat.
+pub fn boot_ms() -> u64 {
+    let time = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    seconds * 1000 + u64::try_from(time.tv_nsec / 1_000_000).unwrap_or_default()
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -2,7 +2,7 @@
 //! and carries out the hub's outputs at once.
 
 use std::{
-    future::pending,
+    future::{pending, poll_fn},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,19 +15,19 @@ use switchboard_core::{
     ChatRef, Counts, Hub, Input, Moment, Offered, Output, Peer, Recipients,
     agent::{AgentCommand, AgentExit, AgentInstanceId},
     ids::{ChatKey, ConnId},
-    journal::{Append, AppendId, Change, JournalAnswer},
+    journal::{Append, AppendId, Change, Grant, JournalAnswer},
     wire::TurnError,
 };
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch},
-    task::JoinHandle,
+    task::{AbortHandle, JoinHandle},
     time::{MissedTickBehavior, interval, sleep, sleep_until},
 };
 
 use crate::{
     agent::{Agent, AgentChannels, AgentContext, ControlReceiver, FromAgent, Resume, Termination},
     clock::Clock,
-    journal::{Journal, Request},
+    journal::{self, Journal, Request},
     lifecycle::Lifecycle,
     outbox::Outbox,
 };
@@ -36,6 +36,8 @@ use crate::{
 const INPUTS_PER_WAKE: usize = 64;
 /// How many commands may wait for one agent. The hub sends one prompt at a time and one answer per request.
 const COMMANDS: usize = 128;
+/// How many chats may be in recovery at once, so that a journal with many of them does not delay clients.
+const RECOVERIES: usize = 64;
 /// How often the engine looks for peers that accept no bytes.
 const STALL_CHECK: Duration = Duration::from_secs(1);
 /// A shutdown does not wait for a peer that accepts no byte for this long, in milliseconds.
@@ -77,6 +79,8 @@ pub(crate) struct Engine<J> {
     pub(crate) clock: Clock,
     pub(crate) outboxes: FxHashMap<ConnId, Arc<Outbox>>,
     pub(crate) agents: FxHashMap<AgentInstanceId, AgentLink>,
+    /// The number of the newest link.
+    pub(crate) last_link: u64,
     pub(crate) requests: Vec<Request>,
     /// Checkpoints of decoders in appends that the journal has not answered. Bounded by the number of such appends.
     pub(crate) checkpoints: FxHashMap<AppendId, (AgentInstanceId, u64)>,
@@ -85,6 +89,8 @@ pub(crate) struct Engine<J> {
     /// Agent instances that ended with an earlier gateway. The hub learns of their end at once, so that clients that
     /// attach during recovery get the outcome of the turn, and do not see it as running.
     pub(crate) dead_instances: Vec<(ChatKey, AgentInstanceId)>,
+    /// Grants that the journal gave at once.
+    pub(crate) granted: Vec<(ChatKey, Grant)>,
     /// Connections whose outbox already has room when the hub asks for a drain report.
     pub(crate) drained: Vec<ConnId>,
     /// A shutdown has begun.
@@ -94,6 +100,10 @@ pub(crate) struct Engine<J> {
 
 /// The engine's ends of one agent's channels.
 pub(crate) struct AgentLink {
+    /// Parts this link's messages from those of an earlier link to the same instance.
+    number: u64,
+    /// Drops the instance's future.
+    run: AbortHandle,
     commands: mpsc::Sender<AgentCommand>,
     termination: watch::Sender<Termination>,
     paused: watch::Sender<bool>,
@@ -107,16 +117,13 @@ pub(crate) struct AgentLink {
 
 impl<J: Journal> Engine<J> {
     pub(crate) async fn run(mut self, mut inputs: Inputs, finished: oneshot::Sender<()>) {
-        for chat in self.journal.unfinished() {
-            self.handle(Input::Recover { chat });
-        }
-        self.journal.submit(&mut self.requests);
         let mut stall_check = interval(STALL_CHECK);
         stall_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.finished {
             let deadline = self.hub.next_deadline();
-            // In order of priority: committed events are published, room is made, requests of clients are handled,
-            // then records of agents.
+            let recovers = !self.stopping && self.hub.counts().recoveries < RECOVERIES;
+            // In order of priority: committed events are published, room is made, chats are recovered, requests of clients
+            // are handled, then records of agents.
             tokio::select! {
                 biased;
                 Some(answer) = inputs.journal.recv() => {
@@ -135,6 +142,7 @@ impl<J: Journal> Engine<J> {
                     self.lifecycle(event);
                     receive_more(&mut inputs.lifecycle, |event| self.lifecycle(event));
                 }
+                input = poll_fn(|cx| journal::report(&mut self.journal, recovers, cx)) => self.handle(input),
                 Some(event) = inputs.peers.recv() => {
                     self.peer(event);
                     receive_more(&mut inputs.peers, |event| self.peer(event));
@@ -162,7 +170,8 @@ impl<J: Journal> Engine<J> {
             while let Some(output) = self.hub.poll_output() {
                 self.carry_out(output);
             }
-            if self.refusals.is_empty() && self.dead_instances.is_empty() && self.drained.is_empty() {
+            let none = self.refusals.is_empty() && self.dead_instances.is_empty() && self.granted.is_empty();
+            if none && self.drained.is_empty() {
                 break;
             }
             for (conn, chat, first_seq) in std::mem::take(&mut self.refusals) {
@@ -171,6 +180,9 @@ impl<J: Journal> Engine<J> {
             for (chat, instance) in std::mem::take(&mut self.dead_instances) {
                 let exit = AgentExit::Gone(restarted());
                 self.hub.handle(now, Input::AgentExited { chat, instance, exit });
+            }
+            for (chat, grant) in std::mem::take(&mut self.granted) {
+                self.hub.handle(now, Input::Owned { chat, grant });
             }
             if let Some(conn) = self.drained.pop() {
                 self.report_drained(now, conn);
@@ -219,6 +231,11 @@ impl<J: Journal> Engine<J> {
                     outbox.close(close);
                 }
             }
+            Output::Claim { chat } => {
+                let granted = self.journal.claim(&chat);
+                self.granted.extend(granted.map(|grant| (chat, grant)));
+            }
+            Output::Release { chat, term } => self.journal.release(&chat, term),
             Output::Append(append) => {
                 self.checkpoints.extend(checkpoint(&append).map(|checkpoint| (append.id, checkpoint)));
                 self.requests.push(Request::Append(append));
@@ -237,6 +254,7 @@ impl<J: Journal> Engine<J> {
             Output::StopAgent { instance, kill } => {
                 self.end(instance, if kill { Termination::Kill } else { Termination::Stop })
             }
+            Output::LeaveAgent { instance } => self.leave(instance),
             Output::ForgetChat { chat } => {
                 let agent = Arc::clone(&self.agent);
                 tokio::spawn(async move { agent.forget_chat(&chat).await });
@@ -275,6 +293,15 @@ impl<J: Journal> Engine<J> {
         }
     }
 
+    /// Leaves an agent to the next owner of its chat. One that nobody can take over is killed.
+    fn leave(&mut self, instance: AgentInstanceId) {
+        if !self.agent.survives() {
+            self.end(instance, Termination::Kill);
+        } else if let Some(link) = self.agents.remove(&instance) {
+            link.run.abort();
+        }
+    }
+
     fn start_agent(
         &mut self,
         chat: ChatKey,
@@ -288,38 +315,47 @@ impl<J: Journal> Engine<J> {
         let (committed, committed_end) = watch::channel(0);
         let last_taken = Arc::<AtomicU64>::default();
         let control = ControlReceiver::new(commands_end, termination_end.clone(), Arc::clone(&last_taken));
+        self.last_link += 1;
+        let (number, inbox) = (self.last_link, self.agents_inbox.clone());
+        let ends = AgentChannels { number, control, paused: paused_end, committed: committed_end };
+        let adopted = resume.is_some();
+        let context = AgentContext::new(chat.clone(), instance, session, resume, inbox.clone(), ends);
+        let agent = Arc::clone(&self.agent);
+        // The agent runs in a task of its own, so that a panic ends this instance and nothing else.
+        let task = tokio::spawn(async move { agent.run(context).await });
         self.agents.insert(
             instance,
             AgentLink {
+                number,
+                run: task.abort_handle(),
                 commands,
                 termination,
                 paused,
                 committed,
-                adopted: resume.is_some(),
+                adopted,
                 prompt: 0,
                 last_taken,
             },
         );
-        let inbox = self.agents_inbox.clone();
-        let ends = AgentChannels { control, paused: paused_end, committed: committed_end };
-        let context = AgentContext::new(chat.clone(), instance, session, resume, inbox.clone(), ends);
-        let agent = Arc::clone(&self.agent);
         let grace = Duration::from_millis(self.hub.limits().cancel_grace_ms);
         tokio::spawn(async move {
-            // The agent runs in a task of its own, so that a panic ends this instance and nothing else.
-            let task = tokio::spawn(async move { agent.run(context).await });
             let exit = end_of(task, termination_end, grace, instance).await;
             // A gateway that has gone needs no report.
-            let _ = inbox.send(FromAgent::Exited { chat, instance, exit }).await;
+            let _ = inbox.send(FromAgent::Exited { chat, instance, link: number, exit }).await;
         });
     }
 
     fn agent(&mut self, event: FromAgent) {
+        let (FromAgent::Records { instance, link, .. } | FromAgent::Exited { instance, link, .. }) = &event;
+        if self.agents.get(instance).is_none_or(|present| present.number != *link) {
+            // The agent was left, and whoever takes it over reads this again.
+            return;
+        }
         match event {
-            FromAgent::Records { chat, instance, records } => {
+            FromAgent::Records { chat, instance, records, .. } => {
                 self.handle(Input::AgentRecords { chat, instance, records });
             }
-            FromAgent::Exited { chat, instance, exit } => {
+            FromAgent::Exited { chat, instance, exit, .. } => {
                 let link = self.agents.remove(&instance);
                 // An adopted instance may have been dead already, which is noticed only when it does not take a
                 // prompt.

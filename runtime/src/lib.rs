@@ -71,9 +71,10 @@ mod write_batch;
 
 pub use admission::{Admission, Verifier};
 pub use agent::{Agent, AgentContext, AgentControl, ControlReceiver, GatewayGone, Records, Resume};
+pub use clock::boot_ms;
 pub use connection::{Connection, Inbox, Stopped};
 pub use gateway::{Gateway, Running, entropy};
-pub use journal::{Answers, Journal, Memory, OpenJournal, OpenMemory, Request};
+pub use journal::{Answers, Journal, Memory, OpenJournal, OpenMemory, OwnerChange, Request};
 #[cfg(feature = "sqlite")]
 pub use journal::{
     BackupReport, CheckReport, DamagedChat, OpenError, OpenErrorReason, OpenReport, OpenSqlite, Salvaged,

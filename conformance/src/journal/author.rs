@@ -9,7 +9,7 @@ use switchboard_core::{
     agent::{AgentCommand, AgentInstanceId, CommandId},
     ids::{ChatId, ChatKey, Epoch, Principal, RequestId, TurnId},
     journal::{
-        Append, AppendId, Change, ChatRecord, Durability, LogEvent, OpenAgentTurn, OpenStream, OpenWork,
+        Append, AppendId, Change, ChatRecord, Durability, LogEvent, OpenAgentTurn, OpenStream, OpenWork, Term,
     },
     wire::{
         Answer, ChatBody, EventPosition, Frame, GoalState, NoticeLevel, Outcome, Task, TaskKind, TaskStatus,
@@ -54,6 +54,8 @@ impl Author {
         Append {
             id: AppendId(self.next_id()),
             chat: key.clone(),
+            // The bench knows the term.
+            term: Term::default(),
             expect: record.version,
             durability,
             create: None,

@@ -1,12 +1,12 @@
 //! A journal under test, and what it must have of each chat.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use switchboard_core::{
     ids::{ChatKey, Cursor, TurnId},
     journal::{
         Append, Ask, AskId, ChatRecord, ChatsPage, Conflict, Effects, Found, HistoryPage, JournalAnswer,
-        LogEvent, PageStart, Query, TurnRecord,
+        LogEvent, PageStart, Query, Term, TurnRecord,
     },
 };
 
@@ -18,6 +18,8 @@ pub(super) struct Bench<J> {
     pub(super) journal: J,
     pub(super) author: Author,
     next_ask: u64,
+    /// The terms under which the bench appends.
+    terms: BTreeMap<ChatKey, Term>,
 }
 
 /// What a part returns: `Err` says how the journal fails it.
@@ -51,7 +53,21 @@ impl Expected {
 
 impl<J: JournalUnderTest> Bench<J> {
     pub(super) fn new(journal: J, author: Author) -> Self {
-        Self { journal, author, next_ask: 0 }
+        Self { journal, author, next_ask: 0, terms: BTreeMap::new() }
+    }
+
+    /// Claims a chat again, as the next owner does.
+    pub(super) fn claim(&mut self, chat: &ChatKey) -> Term {
+        let term = self.journal.claim(chat);
+        self.terms.insert(chat.clone(), term);
+        term
+    }
+
+    /// The append as the chat's present owner makes it, who claims the chat first.
+    pub(super) fn owned(&mut self, append: &Append) -> Append {
+        let known = self.terms.get(&append.chat).copied();
+        let term = known.unwrap_or_else(|| self.claim(&append.chat));
+        Append { term, ..append.clone() }
     }
 
     /// Creates a chat.
@@ -87,6 +103,7 @@ impl<J: JournalUnderTest> Bench<J> {
 
     /// The journal commits the append.
     pub(super) fn commits(&mut self, append: &Append) -> Checked {
+        let append = self.owned(append);
         match &self.journal.submit(vec![Request::Append(append.clone())])[..] {
             [JournalAnswer::Appended(id)] if *id == append.id => Ok(()),
             other => Err(format!("{:?} is answered with {other:?}", append.id)),
@@ -95,6 +112,12 @@ impl<J: JournalUnderTest> Bench<J> {
 
     /// The journal refuses the append for this conflict.
     pub(super) fn conflicts(&mut self, append: &Append, expected: Conflict) -> Checked {
+        let append = self.owned(append);
+        self.conflicts_as(&append, expected)
+    }
+
+    /// The journal refuses the append, which has the term of some owner, for this conflict.
+    pub(super) fn conflicts_as(&mut self, append: &Append, expected: Conflict) -> Checked {
         match &self.journal.submit(vec![Request::Append(append.clone())])[..] {
             [JournalAnswer::Conflict(id, conflict)] if *id == append.id => {
                 same("the conflict", conflict, &expected)
@@ -116,7 +139,7 @@ impl<J: JournalUnderTest> Bench<J> {
 
     /// The journal has all of a chat and nothing else of it.
     pub(super) fn has(&mut self, chat: &Expected) -> Checked {
-        let found = self.ask(Query::Chat { chat: chat.key.clone() })?;
+        let found = self.ask(Query::Chat { chat: chat.key.clone(), term: None })?;
         let Found::Chat(Some(record)) = found else { return Err(format!("there is no chat, but {found:?}")) };
         same("the state", &*record, &chat.record)?;
         let after = Cursor { seq: 0, ..chat.record.head.clone() };

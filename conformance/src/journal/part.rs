@@ -9,6 +9,8 @@ pub enum Part {
     Fold,
     /// An append is committed once, and only after the one that it expects.
     Versions,
+    /// An append of an earlier owner is refused, and its questions are not answered.
+    Fences,
     /// Events that do not follow, and changes of turns that are not open, are conflicts.
     Contradictions,
     /// A turn's id is accepted once, also after the turn has ended.
@@ -32,6 +34,7 @@ impl Part {
     pub const ALL: &[Self] = &[
         Self::Fold,
         Self::Versions,
+        Self::Fences,
         Self::Contradictions,
         Self::TurnIds,
         Self::Deletion,

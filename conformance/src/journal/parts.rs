@@ -24,6 +24,7 @@ pub(super) fn check<J: JournalUnderTest>(part: Part, bench: &mut Bench<J>) -> Ch
     match part {
         Part::Fold => fold(bench),
         Part::Versions => versions(bench),
+        Part::Fences => fences(bench),
         Part::Contradictions => contradictions(bench),
         Part::TurnIds => turn_ids(bench),
         Part::Deletion => deletion(bench),
@@ -69,6 +70,44 @@ fn versions<J: JournalUnderTest>(bench: &mut Bench<J>) -> Checked {
         bench.has(&chat)?;
         bench.commits(&early)?;
         chat.apply(&early);
+        bench.has(&chat)?;
+    }
+    Ok(())
+}
+
+fn fences<J: JournalUnderTest>(bench: &mut Bench<J>) -> Checked {
+    let (mut chat, unknown) = (bench.create(&key("owner", "chat"))?, key("owner", "unknown"));
+    for _ in 0..5 {
+        bench.write_some(&mut chat, 3)?;
+        let earlier = bench.claim(&chat.key);
+        let earlier_of_unknown = bench.claim(&unknown);
+        bench.write_some(&mut chat, 1)?;
+        bench.journal.reopen();
+        let newest = bench.claim(&chat.key);
+        if newest <= earlier {
+            return Err(format!("the next owner has {newest:?} after {earlier:?}"));
+        }
+        let with_events = bench.author.append(&chat.key, &chat.record);
+        let without = bench.author.empty(&chat.key, &chat.record);
+        let deletes = Append { changes: vec![Change::Deleted], ..without.clone() };
+        for append in [with_events, without, deletes] {
+            let append = Append { term: earlier, ..append };
+            bench.conflicts_as(&append, Conflict::Fenced { newest })?;
+            bench.has(&chat)?;
+        }
+        let newest_of_unknown = bench.claim(&unknown);
+        let creates = Append { term: earlier_of_unknown, ..bench.author.create(&unknown) };
+        bench.conflicts_as(&creates, Conflict::Fenced { newest: newest_of_unknown })?;
+        let found = bench.ask(Query::Chat { chat: unknown.clone(), term: None })?;
+        if !matches!(found, Found::Chat(None)) {
+            return Err(format!("a fenced append creates a chat: {found:?}"));
+        }
+        let of_earlier = bench.ask(Query::Chat { chat: chat.key.clone(), term: Some(earlier) })?;
+        let of_newest = bench.ask(Query::Chat { chat: chat.key.clone(), term: Some(newest) })?;
+        if !matches!((&of_earlier, &of_newest), (Found::Fenced, Found::Chat(Some(_)))) {
+            return Err(format!("the earlier owner finds {of_earlier:?}, the newest one {of_newest:?}"));
+        }
+        bench.write_some(&mut chat, 1)?;
         bench.has(&chat)?;
     }
     Ok(())
@@ -143,7 +182,7 @@ fn deletion<J: JournalUnderTest>(bench: &mut Bench<J>) -> Checked {
         changes: vec![Change::Deleted],
         ..author.empty(key, record)
     })?;
-    let found = bench.ask(Query::Chat { chat: chat.key.clone() })?;
+    let found = bench.ask(Query::Chat { chat: chat.key.clone(), term: None })?;
     if !matches!(found, Found::Deleted) {
         return Err(format!("the deleted chat is answered with {found:?}"));
     }
@@ -170,7 +209,7 @@ fn order<J: JournalUnderTest>(bench: &mut Bench<J>) -> Checked {
             let append = bench.author.append(&chats[which].key, &chats[which].record);
             chats[which].apply(&append);
             sent[which].push(append.id);
-            batch.push(Request::Append(append));
+            batch.push(Request::Append(bench.owned(&append)));
         }
         let answers = bench.journal.submit(batch);
         for ids in sent {
@@ -276,6 +315,9 @@ fn reopening<J: JournalUnderTest>(bench: &mut Bench<J>) -> Checked {
             bench.write_some(chat, 10)?;
         }
         bench.journal.reopen();
+        for chat in &chats {
+            bench.claim(&chat.key);
+        }
         chats.iter().try_for_each(|chat| bench.has(chat))?;
     }
     Ok(())

@@ -46,7 +46,7 @@ impl Transport for Sse {
             Need::Legacy => {
                 Some("frames of the older vocabulary exist on WebSocket only, without a subprotocol")
             }
-            Need::Clock | Need::Outbox | Need::Recovery | Need::Strict | Need::Principals | Need::Names => {
+            Need::Clock | Need::Outbox | Need::Ownership | Need::Strict | Need::Principals | Need::Names => {
                 None
             }
         }

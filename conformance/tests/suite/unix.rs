@@ -48,7 +48,7 @@ impl Transport for Unix {
             }
             Need::Principals => Some("every peer of the same user is the owner"),
             Need::Names => Some("a peer has no name of its own, and the one it gets is longer"),
-            Need::Clock | Need::Outbox | Need::Recovery | Need::Strict => None,
+            Need::Clock | Need::Outbox | Need::Ownership | Need::Strict => None,
         }
     }
 

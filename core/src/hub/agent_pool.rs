@@ -28,6 +28,11 @@ impl AgentPool {
         self.in_use
     }
 
+    /// The number of slots reserved for agents that may have survived an earlier gateway process.
+    pub(super) fn expected(&self) -> usize {
+        self.expected
+    }
+
     /// Takes a slot, if one is free.
     pub(super) fn acquire(&mut self, limit: usize) -> bool {
         let free = self.has_free_slot(limit);

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     ids::{ChatId, ConnId},
-    journal::{AskId, Found, HistoryPage, JournalAnswer},
+    journal::{AskId, Conflict, Found, HistoryPage, JournalAnswer},
     wire::{ControlEvent, ErrorCode, Frame},
 };
 
@@ -19,6 +19,11 @@ impl Hub {
             JournalAnswer::Appended(id) => {
                 if let Some(chat) = self.cx.take_append(id) {
                     self.with_chat(chat, |chat, cx| chat.committed(cx, id));
+                }
+            }
+            JournalAnswer::Conflict(id, Conflict::Fenced { .. }) => {
+                if let Some(chat) = self.cx.take_append(id) {
+                    self.lose(chat);
                 }
             }
             JournalAnswer::Refused(id) | JournalAnswer::Conflict(id, _) => {
@@ -44,6 +49,7 @@ impl Hub {
             (Asked::Resync(chat), Found::Chat(record)) => {
                 self.with_chat(chat, |chat, cx| chat.resync(cx, record));
             }
+            (Asked::Load(chat) | Asked::Resync(chat), Found::Fenced) => self.lose(chat),
             (Asked::Load(chat), Found::Deleted) => self.with_chat(chat, Chat::found_deleted),
             (Asked::Resync(chat), Found::Deleted) => self.with_chat(chat, Chat::resync_deleted),
             (Asked::Turn(chat), Found::Turn(record)) => {

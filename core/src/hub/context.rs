@@ -18,6 +18,7 @@ use super::{
     asked::Asked,
     connection::Connection,
     default_chat,
+    grants::Grants,
     io::{ChatRef, Close, Deadline, DeadlineReason, Offered, Output, Recipients},
     rate::Bucket,
     refusals::Refusal,
@@ -53,6 +54,7 @@ pub(super) struct Context {
     /// The timers of the chats, by their times in milliseconds.
     timers: BTreeMap<(u64, ChatRef), DeadlineReason>,
     pub(super) agents: AgentPool,
+    pub(super) grants: Grants,
     /// Actions to carry out after the present input, when no chat is borrowed.
     deferred: VecDeque<DeferredAction>,
     pub(super) shutting_down: bool,
@@ -102,6 +104,7 @@ impl Context {
             appends: BTreeMap::new(),
             timers: BTreeMap::new(),
             agents: AgentPool::default(),
+            grants: Grants::default(),
             deferred: VecDeque::new(),
             shutting_down: false,
             leaving: false,
@@ -355,7 +358,7 @@ mod tests {
 
     #[test]
     fn the_memory_of_a_burst_of_outputs_is_freed() {
-        let mut cx = Context::new(Limits::default(), [7; 32], Moment { ticks_ms: 0, unix_ms: 0 });
+        let mut cx = Context::new(Limits::default(), [7; 32], Moment { ticks_ms: 0, boot_ms: 0, unix_ms: 0 });
         for conn in 0..10_000 {
             cx.output(Output::WatchDrain { conn: ConnId(conn) });
         }

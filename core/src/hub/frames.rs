@@ -192,7 +192,7 @@ impl Hub {
         let key = ChatKey { principal, chat: self.cx.new_chat_id() };
         let epoch = self.cx.new_epoch();
         let chat = self.add_chat(key, epoch);
-        self.with_chat(chat, |chat, cx| chat.create_empty(cx, id));
+        self.with_chat(chat, |chat, cx| chat.claim_new(cx, id));
     }
 
     /// Hands a request to its chat, which is loaded first if it is not in memory.

@@ -5,7 +5,7 @@ use alloc::{string::String, sync::Arc, vec::Vec};
 use crate::{
     agent::{AgentCommand, AgentExit, AgentInstanceId, AgentRecords},
     ids::{ChatKey, ConnId, Principal, TurnId},
-    journal::{Append, Ask, JournalAnswer, RecordedAgent},
+    journal::{Append, Ask, Grant, JournalAnswer, RecordedAgent, Term},
     wire::{ClientEnvelope, CloseCode, DecodeError, Frame},
 };
 
@@ -86,10 +86,25 @@ pub enum Input {
         /// How the agent instance ended.
         exit: AgentExit,
     },
-    /// The journal has open turns or an agent in this chat from an earlier gateway process: the hub ends or resumes the turns,
-    /// even if no client attaches to the chat. The shell reports each such chat once, when it starts.
+    /// The journal has open turns or an agent in this chat, and no gateway owns the chat: an earlier gateway process has
+    /// ended, or another gateway's time has. The hub ends or resumes the turns, even if no client attaches to the chat.
+    /// May come at any time.
     Recover {
         /// The chat that has the open turns or the agent.
+        chat: ChatKey,
+    },
+    /// The journal has granted a chat. Answers [`Output::Claim`], and may come again with the same term and a later
+    /// end, which renews the grant.
+    Owned {
+        /// The chat.
+        chat: ChatKey,
+        /// The term, and how long the grant lasts.
+        grant: Grant,
+    },
+    /// The journal has granted the chat to another gateway, or will not grant it to this one: the other answer to
+    /// [`Output::Claim`].
+    Lost {
+        /// The chat.
         chat: ChatKey,
     },
     /// The journal answers an [`Output::Append`] or an [`Output::Ask`].
@@ -150,6 +165,19 @@ pub enum Output {
         /// The close code and the reason.
         close: Close,
     },
+    /// Claim this chat from the journal: the hub asks for nothing of the chat and appends nothing to it before.
+    /// Answer [`Input::Owned`] or [`Input::Lost`]. A shell with a journal of its own grants every chat for ever.
+    Claim {
+        /// The chat to claim.
+        chat: ChatKey,
+    },
+    /// The hub does not need the chat any more: another gateway may have it. There is no answer.
+    Release {
+        /// The chat to release.
+        chat: ChatKey,
+        /// The term that ends.
+        term: Term,
+    },
     /// Append this transaction to the journal. The answer is [`JournalAnswer::Appended`] or [`JournalAnswer::Refused`].
     Append(Append),
     /// Ask the journal this question. The answer is one of the other kinds of [`JournalAnswer`].
@@ -200,6 +228,12 @@ pub enum Output {
         instance: AgentInstanceId,
         /// `true` to kill the agent, `false` to ask it to exit.
         kill: bool,
+    },
+    /// Forget this agent and leave it running, as when the gateway process ends: the chat's next owner adopts it. No
+    /// input names the agent instance any more, unless the chat comes back and the instance is adopted again.
+    LeaveAgent {
+        /// The agent instance to leave.
+        instance: AgentInstanceId,
     },
     /// The last output. After [`Input::Shutdown`]: the journal has the end of every turn, and all agents and
     /// connections are gone. After [`Input::Leave`]: the journal has answered every append, and all connections are
@@ -279,6 +313,8 @@ pub enum DeadlineReason {
     PausedAgent,
     /// A chat is deleted, even if its agent has not exited.
     Deletion,
+    /// The chat is given up, unless the journal renews its grant before.
+    Grant,
     /// All connections are closed, whatever is unfinished.
     Shutdown,
 }

@@ -8,7 +8,9 @@ mod connection;
 mod context;
 mod default_chat;
 mod frames;
+mod grants;
 mod io;
+mod ownership;
 mod rate;
 mod refusals;
 
@@ -114,7 +116,10 @@ use crate::{
 /// }
 ///
 /// let began = Instant::now();
-/// let clock = || Moment { ticks_ms: began.elapsed().as_millis() as u64, unix_ms: 1_790_000_000_000 };
+/// let clock = || {
+///     let ms = began.elapsed().as_millis() as u64;
+///     Moment { ticks_ms: ms, boot_ms: ms, unix_ms: 1_790_000_000_000 }
+/// };
 /// let hub = Hub::new(Limits::default(), [7; 32], clock()); // in earnest, the seed is the system's entropy
 /// let (to_hub, from_outside) = channel();
 /// let peer = Peer { principal: Principal::owner(), client_id: Some("docs".into()) };
@@ -175,10 +180,12 @@ impl Hub {
     pub fn handle(&mut self, now: Moment, input: Input) {
         // The hub's clock never goes back, even if the caller's does.
         let ticks_ms = now.ticks_ms.max(self.cx.now.ticks_ms);
-        self.cx.now = Moment { ticks_ms, unix_ms: now.unix_ms };
+        let boot_ms = now.boot_ms.max(self.cx.now.boot_ms);
+        self.cx.now = Moment { ticks_ms, boot_ms, unix_ms: now.unix_ms };
         if !matches!(input, Input::OutboxFull { .. }) {
             self.cx.inputs += 1;
         }
+        self.give_up_ended_grants();
         match input {
             Input::Opened { conn, peer } => self.opened(conn, peer),
             Input::Envelope { conn, envelope } => self.envelope(conn, envelope),
@@ -210,6 +217,8 @@ impl Hub {
                 let chat = known.unwrap_or_else(|| self.load(chat, None));
                 self.with_chat(chat, Chat::expect_agent);
             }
+            Input::Owned { chat, grant } => self.owned(chat, grant),
+            Input::Lost { chat } => self.lost(&chat),
             Input::Journal(answer) => self.journal(answer),
             Input::Degraded { why } => self.degraded(why),
             Input::Tick => {}
@@ -233,7 +242,8 @@ impl Hub {
             let at_ms = if over { at_ms + self.cx.limits.reader_stall_ms } else { at_ms };
             Deadline { at_ms, why: DeadlineReason::Shutdown }
         });
-        self.cx.next_deadline().into_iter().chain(shutdown).min_by_key(|deadline| deadline.at_ms)
+        let deadlines = self.cx.next_deadline().into_iter().chain(self.cx.grants.next_end(self.cx.now));
+        deadlines.chain(shutdown).min_by_key(|deadline| deadline.at_ms)
     }
 
     /// The limits that this hub enforces.
@@ -241,9 +251,10 @@ impl Hub {
         &self.cx.limits
     }
 
-    /// How many connections, chats in memory and agent slots in use there are.
+    /// How many connections, chats in memory, agent slots in use and chats in recovery there are.
     pub fn counts(&self) -> Counts {
-        Counts { connections: self.cx.conns.len(), chats: self.chats.len(), agents: self.cx.agents.in_use() }
+        let (connections, chats) = (self.cx.conns.len(), self.chats.len());
+        Counts { connections, chats, agents: self.cx.agents.in_use(), recoveries: self.cx.agents.expected() }
     }
 
     fn with_chat(&mut self, chat: ChatRef, f: impl FnOnce(&mut Chat, &mut Context)) {
@@ -346,12 +357,16 @@ impl Hub {
         }
     }
 
+    /// Unloads a chat from memory, and releases it.
     fn forget(&mut self, reference: ChatRef) {
-        if let Some(chat) = self.chats.remove(&reference) {
-            self.by_key.remove(chat.key());
-            if let Some(timer) = chat.timer() {
-                self.cx.stop_timer(timer, reference);
-            }
+        let Some(mut chat) = self.chats.remove(&reference) else { return };
+        self.by_key.remove(chat.key());
+        if let Some(since) = self.unused_since.remove(&reference) {
+            self.unused.remove(&(since, reference));
+        }
+        chat.release(&mut self.cx);
+        if let Some(timer) = chat.timer() {
+            self.cx.stop_timer(timer, reference);
         }
     }
 
@@ -389,6 +404,9 @@ impl Hub {
         }
         if self.cx.conns.is_empty() || now_ms >= hang_up_at_ms + self.cx.limits.reader_stall_ms {
             self.finished = true;
+            for chat in self.chats.values_mut() {
+                chat.release(&mut self.cx);
+            }
             self.cx.output(Output::Finished);
         }
     }
@@ -403,6 +421,9 @@ pub struct Counts {
     pub chats: usize,
     /// Agent slots in use: agents that are reserved, alive or stopping.
     pub agents: usize,
+    /// Chats of [`Input::Recover`] that the journal has neither granted nor read yet. A shell that has many chats to
+    /// recover gives the hub the next one when this is small.
+    pub recoveries: usize,
 }
 
 impl fmt::Debug for Hub {

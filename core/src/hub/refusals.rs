@@ -78,6 +78,17 @@ pub(super) fn unavailable() -> Refusal {
     Refusal::new(ErrorCode::Unavailable, "the gateway cannot store this at the moment; try again shortly")
 }
 
+/// For a request to a chat that the journal does not grant to this gateway.
+pub(super) fn elsewhere() -> Refusal {
+    Refusal::new(ErrorCode::Unavailable, "another gateway has this chat at the moment; try again shortly")
+}
+
+/// For a connection that is hung up, because another gateway has a chat of it.
+pub(super) fn moved() -> Refusal {
+    let detail = "this gateway does not have this chat any more; connect again and resume with your cursor";
+    Refusal::new(ErrorCode::Unavailable, detail)
+}
+
 pub(super) fn unreadable() -> Refusal {
     Refusal::new(ErrorCode::Unavailable, "the gateway cannot read this at the moment; try again shortly")
 }

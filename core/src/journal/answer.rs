@@ -30,6 +30,8 @@ pub enum Found {
     Chat(Option<Box<ChatRecord>>),
     /// Answers [`Query::Chat`](super::Query::Chat): the chat was deleted.
     Deleted,
+    /// Answers [`Query::Chat`](super::Query::Chat): the journal has granted the chat to another owner since.
+    Fenced,
     /// Answers [`Query::Turn`](super::Query::Turn). `None`: no message with this id was accepted.
     Turn(Option<TurnRecord>),
     /// Answers [`Query::After`](super::Query::After). `None`: the journal no longer has the events after the cursor.

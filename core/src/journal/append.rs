@@ -5,7 +5,7 @@ use core::fmt;
 
 use bytes::Bytes;
 
-use super::{Durability, EventClass, OpenAgentTurn, OpenWork, Version};
+use super::{Durability, EventClass, OpenAgentTurn, OpenWork, Term, Version};
 use crate::{
     agent::{AgentCommand, AgentInstanceId},
     ids::{ChatKey, Epoch, RequestId, TurnId},
@@ -23,6 +23,8 @@ pub struct Append {
     pub id: AppendId,
     /// The chat to append to.
     pub chat: ChatKey,
+    /// The term under which the journal granted the chat to the hub. If there is a newer term, the append is a conflict.
+    pub term: Term,
     /// The chat's version before the append. If the chat has another one, the append is a conflict.
     pub expect: Version,
     /// How durable the append must be before the answer.

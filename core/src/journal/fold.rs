@@ -6,7 +6,8 @@ use core::fmt;
 use bytes::Bytes;
 
 use super::{
-    Append, Change, ChatRecord, LogEvent, OpenRequest, OpenTurn, OpenWork, RecordedAgent, TurnRecord, Version,
+    Append, Change, ChatRecord, LogEvent, OpenRequest, OpenTurn, OpenWork, RecordedAgent, Term, TurnRecord,
+    Version,
 };
 use crate::{
     agent::AgentInstanceId,
@@ -26,6 +27,11 @@ pub struct Effects {
 /// How an append contradicts what the journal has of the chat. Nothing of such an append is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Conflict {
+    /// The journal has granted the chat to another owner since.
+    Fenced {
+        /// The newest term.
+        newest: Term,
+    },
     /// The chat has another version than the append expects: an earlier append is missing, or this one was committed
     /// before.
     Version {
@@ -45,6 +51,7 @@ pub enum Conflict {
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Fenced { newest } => write!(f, "the chat has another owner, under term {}", newest.0),
             Self::Version { stored } => {
                 write!(f, "the chat has version {}, and not the expected one", stored.0)
             }
@@ -59,6 +66,15 @@ impl fmt::Display for Conflict {
 impl core::error::Error for Conflict {}
 
 impl Append {
+    /// Checks whether the append comes from the chat's present owner. `newest`: the newest term under which the journal
+    /// granted the chat. A journal checks the term first, and in the transaction that commits the append.
+    ///
+    /// # Errors
+    /// [`Conflict::Fenced`] if the append has another term.
+    pub fn check_term(&self, newest: Term) -> Result<(), Conflict> {
+        if self.term == newest { Ok(()) } else { Err(Conflict::Fenced { newest }) }
+    }
+
     /// Checks whether the append follows from what a journal has of the chat: its `version`, and `head`, the number of
     /// its newest event, both 0 for a chat that does not exist. `turn` looks a turn up: `None` for one that was never
     /// accepted, else whether it is open.

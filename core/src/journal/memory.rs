@@ -9,7 +9,7 @@ use alloc::{
 
 use super::{
     Append, Ask, Change, ChatRecord, ChatsPage, Conflict, Found, HistoryPage, JournalAnswer, LogEvent,
-    PageBuilder, PageStart, Query, TurnRecord, Version,
+    PageBuilder, PageStart, Query, Term, TurnRecord, Version,
 };
 use crate::{
     ids::{ChatId, ChatKey, Cursor, Epoch, Principal, TurnId},
@@ -24,6 +24,8 @@ pub struct MemoryJournal {
     by_activity: BTreeSet<(Principal, u64, ChatId)>,
     /// The [`ChatKey::hash`] of each deleted chat.
     deleted: BTreeSet<[u8; 32]>,
+    /// The newest term of each chat that was claimed.
+    terms: BTreeMap<ChatKey, Term>,
 }
 
 #[derive(Debug, Clone)]
@@ -38,6 +40,25 @@ struct Chat {
 }
 
 impl MemoryJournal {
+    /// Grants a chat to a new owner. From now on the journal accepts no append of an earlier owner.
+    pub fn claim(&mut self, chat: &ChatKey) -> Term {
+        let term = self.terms.entry(chat.clone()).or_default();
+        term.0 += 1;
+        *term
+    }
+
+    /// The newest term of a chat; the first one if the chat was never claimed. Programs with a single owner need no
+    /// other.
+    pub fn term(&self, chat: &ChatKey) -> Term {
+        self.terms.get(chat).copied().unwrap_or_default()
+    }
+
+    /// Goes back to an earlier state, like a journal that has lost its last appends. Terms are never lost.
+    pub fn lose_since(&mut self, earlier: Self) {
+        let terms = core::mem::take(&mut self.terms);
+        *self = Self { terms, ..earlier };
+    }
+
     /// Commits one transaction, or refuses it if it contradicts what the journal has.
     pub fn append(&mut self, append: Append) -> JournalAnswer {
         let id = append.id;
@@ -48,6 +69,7 @@ impl MemoryJournal {
     }
 
     fn commit(&mut self, append: Append) -> Result<(), Conflict> {
+        append.check_term(self.term(&append.chat))?;
         let key = append.chat.clone();
         let mut created = None;
         let chat = match (self.chats.get_mut(&key), &append.create) {
@@ -92,8 +114,9 @@ impl MemoryJournal {
     /// Answers one question.
     pub fn ask(&self, ask: Ask) -> JournalAnswer {
         let found = match ask.query {
-            Query::Chat { chat } if self.deleted.contains(&chat.hash()) => Found::Deleted,
-            Query::Chat { chat } => {
+            Query::Chat { chat, term: Some(term) } if term != self.term(&chat) => Found::Fenced,
+            Query::Chat { chat, .. } if self.deleted.contains(&chat.hash()) => Found::Deleted,
+            Query::Chat { chat, .. } => {
                 Found::Chat(self.chats.get(&chat).map(|found| Box::new(found.record.clone())))
             }
             Query::Turn { chat, turn_id } => {
@@ -255,11 +278,13 @@ mod tests {
         changes: Vec<Change>,
     ) {
         let (chat, id, durability) = (key(chat), AppendId(at_ms), Durability::Synced);
-        let found = journal.ask(Ask { id: AskId(1), query: Query::Chat { chat: chat.clone() } });
+        let found = journal.ask(Ask { id: AskId(1), query: Query::Chat { chat: chat.clone(), term: None } });
         let JournalAnswer::Found(_, Found::Chat(record)) = found else { panic!("{found:?}") };
         let create = record.is_none().then(epoch);
         let expect = record.map(|record| record.version).unwrap_or_default();
-        let answer = journal.append(Append { id, chat, expect, durability, create, events, changes, at_ms });
+        let term = journal.term(&chat);
+        let append = Append { id, chat, term, expect, durability, create, events, changes, at_ms };
+        let answer = journal.append(append);
         assert!(matches!(answer, JournalAnswer::Appended(_)), "{answer:?}");
     }
 

@@ -10,6 +10,7 @@ mod class;
 mod compaction;
 mod fold;
 mod memory;
+mod ownership;
 mod page;
 mod query;
 mod record;
@@ -21,6 +22,7 @@ pub use class::{Durability, EventClass};
 pub use compaction::{CompactedDelta, DeltaRun};
 pub use fold::{Conflict, Effects};
 pub use memory::MemoryJournal;
+pub use ownership::{Grant, Term};
 pub use page::PageBuilder;
 pub use query::{Ask, AskId, PageStart, Query};
 pub use record::{

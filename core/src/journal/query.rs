@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 
+use super::Term;
 use crate::ids::{ChatKey, Cursor, Principal, TurnId};
 
 /// Identifies a question in its answer. Made by the hub, unique within a process.
@@ -24,6 +25,10 @@ pub enum Query {
     Chat {
         /// The chat to read.
         chat: ChatKey,
+        /// The term of the owner that asks. If there is a newer term, the answer is
+        /// [`Found::Fenced`](super::Found::Fenced): the state may have appends of the next owner, which this one could
+        /// take for its own. `None`: whoever the owner is, for those that only read.
+        term: Option<Term>,
     },
     /// Whether a message with this `turn_id` was ever accepted, and which.
     Turn {
@@ -67,7 +72,7 @@ impl Query {
     /// The chat that the question concerns; none for a list of chats.
     pub fn chat(&self) -> Option<&ChatKey> {
         match self {
-            Self::Chat { chat }
+            Self::Chat { chat, .. }
             | Self::Turn { chat, .. }
             | Self::After { chat, .. }
             | Self::Before { chat, .. } => Some(chat),

@@ -29,6 +29,10 @@ pub struct Agents {
     hosts: BTreeMap<AgentInstanceId, Host>,
     /// The present gateway's part of each agent instance.
     feeds: BTreeMap<AgentInstanceId, Feed>,
+    /// The other gateway's part, where there is one.
+    other_feeds: BTreeMap<AgentInstanceId, Feed>,
+    /// The number of the newest connection to a host.
+    connections: u64,
     pub recorder: Recorder,
     /// The probability in percent that an agent ends its turn when it could.
     haste: usize,
@@ -99,18 +103,30 @@ impl Agents {
     /// The gateway ends, and its part of all agent instances with it. Some of its commands to hosts arrive late.
     pub fn gateway_gone(&mut self, now_ms: u64, rng: &mut Rng) {
         for (instance, feed) in std::mem::take(&mut self.feeds) {
-            if let Some(host) = self.hosts.get_mut(&instance).filter(|_| rng.chance(50)) {
-                host.late.extend(feed.in_transit());
-            }
+            self.leave(instance, feed, now_ms, rng);
         }
-        for host in self.hosts.values_mut() {
+    }
+
+    /// The gateway leaves an agent instance.
+    fn leave(&mut self, instance: AgentInstanceId, feed: Feed, now_ms: u64, rng: &mut Rng) {
+        let Some(host) = self.hosts.get_mut(&instance) else { return };
+        if host.connection <= feed.connection {
             host.deserted(now_ms);
         }
+        if rng.chance(50) {
+            host.late.extend(feed.in_transit());
+        }
+    }
+
+    /// Another gateway acts.
+    pub fn swap(&mut self) {
+        std::mem::swap(&mut self.feeds, &mut self.other_feeds);
     }
 
     /// A gateway begins: it ends the hosts of instances that are not among those to adopt.
     pub fn gateway_begins(&mut self, instances: &BTreeSet<AgentInstanceId>) {
-        self.hosts.retain(|instance, _| instances.contains(instance));
+        let Self { hosts, other_feeds, .. } = self;
+        hosts.retain(|instance, _| instances.contains(instance) || other_feeds.contains_key(instance));
     }
 
     /// The machine loses power: every host dies, and the end of its spool may not be on the disk.
@@ -124,13 +140,26 @@ impl Agents {
     /// Makes a feed for each agent that the hub has started or adopted, and passes on its commands. To be called after
     /// every input that may cause this.
     pub fn connect_feeds(&mut self, world: &mut World, rng: &mut Rng) {
+        for instance in std::mem::take(&mut world.left) {
+            if let Some(feed) = self.feeds.remove(&instance) {
+                self.leave(instance, feed, world.now.ticks_ms, rng);
+            }
+        }
         for (instance, link) in &mut world.agents {
-            let Self { hosts, feeds, .. } = self;
+            let Self { hosts, feeds, connections, .. } = self;
+            *connections += u64::from(!feeds.contains_key(instance));
             let feed = feeds.entry(*instance).or_insert_with(|| match &link.adopted {
-                None => Feed::default(),
+                None => Feed::new(*connections),
                 Some((place, turn)) => {
                     check_sent_again(&world.journal, &link.chat, &link.commands);
-                    Feed::resume(place, turn.clone(), hosts.get_mut(instance), &world.journal, rng)
+                    Feed::resume(
+                        *connections,
+                        place,
+                        turn.clone(),
+                        hosts.get_mut(instance),
+                        &world.journal,
+                        rng,
+                    )
                 }
             });
             feed.queue(link.commands.drain(..));
@@ -211,6 +240,7 @@ impl Agents {
         let (paused, chat) = (link.paused, link.chat.clone());
         let Self { hosts, feeds, recorder, .. } = self;
         let Some(feed) = feeds.get_mut(&instance) else { return };
+        feed.check_connection(hosts.get_mut(&instance));
         if let Some(host) = hosts.get(&instance)
             && !(paused && rng.chance(90))
             && rng.chance(85)
@@ -231,19 +261,23 @@ impl Agents {
 
     /// The host stops its agent and exits. `reported`: the gateway learns of it.
     fn stop(&mut self, world: &mut World, instance: AgentInstanceId, reported: bool) {
-        if let Some(host) = self.hosts.get_mut(&instance) {
-            host.stop();
-        }
+        self.stop_host(instance);
         if reported {
             self.exit(world, instance, AgentExit::Stopped);
         }
     }
 
-    fn exit(&mut self, world: &mut World, instance: AgentInstanceId, exit: AgentExit) {
-        self.feeds.remove(&instance);
-        if let Some(host) = self.hosts.get_mut(&instance) {
+    /// Stops the host of an instance, unless another gateway has taken it over.
+    fn stop_host(&mut self, instance: AgentInstanceId) {
+        let connection = self.feeds.get(&instance).map_or(u64::MAX, |feed| feed.connection);
+        if let Some(host) = self.hosts.get_mut(&instance).filter(|host| host.connection <= connection) {
             host.stop();
         }
+    }
+
+    fn exit(&mut self, world: &mut World, instance: AgentInstanceId, exit: AgentExit) {
+        self.stop_host(instance);
+        self.feeds.remove(&instance);
         if let Some(link) = world.agents.remove(&instance) {
             world.step(Input::AgentExited { chat: link.chat, instance, exit });
         }
@@ -251,7 +285,10 @@ impl Agents {
 
     /// The journal has a checkpoint of the decoder: the host may trim the records up to there.
     pub fn committed(&mut self, instance: AgentInstanceId, position: u64, rng: &mut Rng) {
-        if let Some(host) = self.hosts.get_mut(&instance).filter(|_| self.feeds.contains_key(&instance)) {
+        let (Some(host), Some(feed)) = (self.hosts.get_mut(&instance), self.feeds.get(&instance)) else {
+            return;
+        };
+        if host.connection == feed.connection {
             host.trim(position, rng);
         }
     }
@@ -271,6 +308,7 @@ impl Agents {
         let Self { hosts, feeds, recorder, .. } = self;
         let Some(feed) = feeds.get_mut(&instance) else { return false };
         let mut busy = false;
+        feed.check_connection(hosts.get_mut(&instance));
         if let Some(host) = hosts.get_mut(&instance) {
             host.receive_late(recorder, &world.journal);
             busy |= feed.read(world, instance, host, rng, 100);

@@ -20,7 +20,7 @@ use switchboard_core::{
 };
 
 use super::{
-    host::{Host, Record, host_lost},
+    host::{Host, Record, host_lost, taken_over},
     recorder::Recorder,
     rng::Rng,
 };
@@ -28,6 +28,8 @@ use crate::support::world::World;
 
 #[derive(Debug, Default)]
 pub struct Feed {
+    /// The number of the feed's connection to the host.
+    pub connection: u64,
     decoder: Decoder,
     /// The journal has the events of the records up to this position.
     logged: u64,
@@ -125,15 +127,21 @@ pub fn counted(number: u64, text: &str) -> String {
 }
 
 impl Feed {
+    /// Starts an instance.
+    pub fn new(connection: u64) -> Self {
+        Self { connection, ..Self::default() }
+    }
+
     /// Adopts an instance that an earlier gateway started.
     pub fn resume(
+        connection: u64,
         place: &RecordedAgent,
         turn: Option<TurnId>,
         host: Option<&mut Host>,
         journal: &Journal,
         rng: &mut Rng,
     ) -> Self {
-        let mut feed = Self { resumed: turn.clone(), awaited: turn, ..Self::default() };
+        let mut feed = Self { connection, resumed: turn.clone(), awaited: turn, ..Self::default() };
         let Some(host) = host.filter(|host| host.alive || host.records() > 0) else {
             // Without a host, the agent had received no command, unless the journal has records of it.
             feed.exit = (place.position > 0).then(|| AgentExit::Gone(host_lost()));
@@ -153,10 +161,25 @@ impl Feed {
             feed.exit = Some(host.exit());
             return feed;
         }
-        host.connected();
-        feed.caught_up_at = host.next() - 1;
+        feed.connect(host);
         host.trim(feed.decoder.position, rng);
         feed
+    }
+
+    fn connect(&mut self, host: &mut Host) {
+        host.connected(self.connection);
+        self.caught_up_at = host.next() - 1;
+    }
+
+    /// Takes over a host that an earlier owner of the chat has started meanwhile. If a later owner has taken over the
+    /// host, the feed is cut off: it reads nothing more, sends nothing more, and says that the agent is gone.
+    pub fn check_connection(&mut self, host: Option<&mut Host>) {
+        let Some(host) = host else { return };
+        if host.connection > self.connection {
+            self.exit.get_or_insert_with(|| AgentExit::Gone(taken_over()));
+        } else if host.connection < self.connection && host.alive {
+            self.connect(host);
+        }
     }
 
     pub fn queue(&mut self, commands: impl Iterator<Item = AgentCommand>) {
@@ -256,7 +279,7 @@ impl Feed {
         // An instance starts with its first prompt. Commands before it concern an earlier instance.
         while let Some(command) = self.next_command() {
             if matches!(command, AgentCommand::Prompt { .. }) {
-                let mut host = Host::new(chat.clone());
+                let mut host = Host::new(chat.clone(), self.connection);
                 self.send(&mut host, command, recorder, journal);
                 return Some(host);
             }

@@ -20,6 +20,7 @@ impl Sim {
     /// All faults stop: every accepted turn must end, and every client must get all events.
     pub(super) fn heal(&mut self) {
         self.healthy = true;
+        self.gather();
         // After these requests it is certain which client is attached to which chat.
         for who in 0..self.readers.len() {
             let chats: Vec<String> = self.readers[who].chats.keys().cloned().collect();
@@ -27,11 +28,11 @@ impl Sim {
         }
         for round in 0.. {
             assert!(round < ROUNDS, "the world does not come to rest: {}", self.unrest());
-            let mut busy = false;
+            let mut busy = self.grant_all();
             while !self.world.journal.waiting.is_empty() {
                 self.carry_out(0, How::Keep);
             }
-            for answer in std::mem::take(&mut self.answers) {
+            for answer in std::mem::take(&mut self.side.answers) {
                 self.deliver(answer);
                 busy = true;
             }
@@ -64,6 +65,7 @@ impl Sim {
         if self.readers[who].conn.is_none() {
             let (principal, name) = (self.readers[who].principal.clone(), self.readers[who].name.clone());
             self.readers[who].conn = Some(self.world.open(principal, &name));
+            self.readers[who].gateway = self.gateway();
             return;
         }
         let idle: Vec<String> = self.readers[who]
@@ -272,10 +274,11 @@ impl Sim {
         }
         self.world.step(Input::Shutdown);
         for _ in 0..1000 {
+            self.grant_all();
             while !self.world.journal.waiting.is_empty() {
                 self.carry_out(0, How::Keep);
             }
-            for answer in std::mem::take(&mut self.answers) {
+            for answer in std::mem::take(&mut self.side.answers) {
                 self.deliver(answer);
             }
             let instances: Vec<AgentInstanceId> = self.world.agents.keys().copied().collect();

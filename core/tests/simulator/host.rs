@@ -34,6 +34,8 @@ pub struct Host {
     pub first: u64,
     spool: VecDeque<Record>,
     pub alive: bool,
+    /// The number of the feed that is connected: the newest one.
+    pub connection: u64,
     /// The end of the spool cannot be read.
     torn: bool,
     known: BTreeSet<(CommandId, String)>,
@@ -46,12 +48,13 @@ pub struct Host {
 
 impl Host {
     /// A host whose agent has received no command yet.
-    pub fn new(chat: ChatKey) -> Self {
+    pub fn new(chat: ChatKey, connection: u64) -> Self {
         Self {
             chat,
             first: 1,
             spool: VecDeque::new(),
             alive: true,
+            connection,
             torn: false,
             known: BTreeSet::new(),
             late: VecDeque::new(),
@@ -158,7 +161,9 @@ impl Host {
         AgentExit::Gone(if self.torn { host_lost() } else { agent_exited() })
     }
 
-    pub fn connected(&mut self) {
+    /// A feed connects. An earlier one is cut off.
+    pub fn connected(&mut self, connection: u64) {
+        self.connection = connection;
         self.alone_since = None;
     }
 
@@ -184,4 +189,9 @@ pub fn agent_exited() -> TurnError {
 /// The error of an agent of whose output some cannot be read.
 pub fn host_lost() -> TurnError {
     TurnError { code: "agent_host_lost".into(), detail: "what it said is lost".into() }
+}
+
+/// The error of an agent that another gateway has taken over.
+pub fn taken_over() -> TurnError {
+    TurnError { code: "agent_taken_over".into(), detail: "another gateway has it".into() }
 }

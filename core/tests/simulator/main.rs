@@ -18,6 +18,7 @@ mod agents;
 mod feed;
 mod healed;
 mod host;
+mod owners;
 mod reader;
 mod recorder;
 mod rng;
@@ -25,6 +26,8 @@ mod sim;
 // Shared with the other tests of the hub.
 #[path = "../support/mod.rs"]
 mod support;
+
+use self::sim::Defect;
 
 /// Seeds that once failed, and the cause. After a change of the simulator, a seed makes another world; therefore each
 /// cause has a trace too.
@@ -52,6 +55,28 @@ fn regressions() {
     }
 }
 
+/// The number of worlds in which a defect must be found.
+const SEARCHED: u64 = 300;
+
+#[test]
+fn a_hub_that_ignores_the_end_of_a_grant_is_found() {
+    let seed = (1..=SEARCHED).find(|seed| is_found(*seed, Defect::HubIgnoresEnds));
+    println!("found with seed {seed:?}");
+    assert!(seed.is_some());
+}
+
+#[test]
+fn a_journal_that_ignores_terms_is_found() {
+    let seed = (1..=SEARCHED).find(|seed| is_found(*seed, Defect::JournalIgnoresTerms));
+    println!("found with seed {seed:?}");
+    assert!(seed.is_some());
+}
+
+fn is_found(seed: u64, defect: Defect) -> bool {
+    let world = || sim::Sim::new(seed, Some(defect)).run(steps(seed));
+    catch_unwind(AssertUnwindSafe(world)).is_err()
+}
+
 #[test]
 fn random_worlds() {
     if let Some(seed) = number("SWITCHBOARD_SIM_SEED") {
@@ -76,13 +101,16 @@ fn random_worlds() {
 
 /// Runs one world. Returns the number of its random steps.
 fn run(seed: u64) -> u64 {
-    let steps = 200 + seed % 7 * 200;
-    let world = || sim::Sim::new(seed).run(usize::try_from(steps).expect("small"));
+    let world = || sim::Sim::new(seed, None).run(steps(seed));
     if let Err(panic) = catch_unwind(AssertUnwindSafe(world)) {
         eprintln!("SWITCHBOARD_SIM_SEED={seed} fails");
         resume_unwind(panic);
     }
-    steps
+    u64::try_from(steps(seed)).expect("small")
+}
+
+fn steps(seed: u64) -> usize {
+    usize::try_from(200 + seed % 7 * 200).expect("small")
 }
 
 fn number(name: &str) -> Option<u64> {

@@ -28,6 +28,8 @@ pub struct Reader {
     pub name: String,
     pub principal: Principal,
     pub conn: Option<ConnId>,
+    /// The gateway that the client is, or was last, connected to.
+    pub gateway: usize,
     pub chats: BTreeMap<String, Local>,
     /// The content of each message without an answer, by chat and turn, and whether the client waits
     /// for the answer.
@@ -97,6 +99,7 @@ impl Reader {
             name: name.to_owned(),
             principal,
             conn: None,
+            gateway: 0,
             chats: BTreeMap::new(),
             unanswered: BTreeMap::new(),
             accepted: BTreeMap::new(),

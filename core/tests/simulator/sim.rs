@@ -14,6 +14,7 @@ use switchboard_core::{
 
 use super::{
     agents::Agents,
+    owners::{Other, Owners},
     reader::{self, Reader},
     rng::Rng,
 };
@@ -41,43 +42,67 @@ pub struct Sim {
     pub(super) world: World,
     pub(super) readers: Vec<Reader>,
     pub(super) agents: Agents,
-    /// Answers of the journal that have not reached the hub yet.
-    pub(super) answers: Vec<Answer>,
+    pub(super) side: Side,
+    /// The gateway that does not act at the moment, in worlds in which two share the journal.
+    pub(super) other: Option<Other>,
+    pub(super) owners: Owners,
+    pub(super) defect: Option<Defect>,
     pub(super) healthy: bool,
     pub(super) made: u64,
     restarts: usize,
     crashes: u32,
+}
+
+/// What the simulator has of one gateway.
+#[derive(Default)]
+pub struct Side {
+    /// Answers of the journal that have not reached the hub yet.
+    pub(super) answers: Vec<Answer>,
     /// The agent slots at the last check.
     slots: Slots,
 }
 
+/// What is wrong in a world, to see that the simulator finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Defect {
+    /// The hub goes on with a chat when its grant has ended.
+    HubIgnoresEnds,
+    /// The journal accepts appends and questions of earlier owners.
+    JournalIgnoresTerms,
+}
+
 impl Sim {
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, defect: Option<Defect>) -> Self {
         let mut rng = Rng::new(seed);
         let limits = limits(&mut rng);
-        let mut world = World::new(limits);
+        let mut world = World::new(limits.clone());
         world.describe(Some(reader::agent()));
         world.agents_survive = true;
+        world.journal.ignores_terms = defect == Some(Defect::JournalIgnoresTerms);
+        world.grants = rng.chance(40) || defect.is_some();
+        let other = world.grants.then(|| Other { gateway: world.another(limits), side: Side::default() });
         world.journal.remembers = if rng.chance(40) { 1 + rng.below(12) } else { 0 };
         let haste = [100, 30, 5][rng.below(3)];
         let owner = Principal::owner();
-        let other = Principal::parse("bob").expect("a principal");
+        let stranger = Principal::parse("bob").expect("a principal");
         let readers = ["a", "b", "c", "d", "e"]
             .iter()
             .enumerate()
-            .map(|(at, name)| Reader::new(name, if at < 3 { owner.clone() } else { other.clone() }))
+            .map(|(at, name)| Reader::new(name, if at < 3 { owner.clone() } else { stranger.clone() }))
             .collect();
         Self {
             rng,
             world,
             readers,
             agents: Agents::new(haste),
-            answers: Vec::new(),
+            side: Side::default(),
+            other,
+            owners: Owners::default(),
+            defect,
             healthy: true,
             made: 0,
             restarts: 0,
             crashes: 0,
-            slots: Slots::default(),
         }
     }
 
@@ -94,6 +119,15 @@ impl Sim {
     }
 
     fn step(&mut self) {
+        if self.other.is_some() {
+            if self.rng.chance(30) {
+                self.switch();
+            }
+            if self.rng.chance(15) {
+                self.own();
+                return;
+            }
+        }
         let who = self.rng.below(self.readers.len());
         match self.rng.below(100) {
             0..=24 => self.client(who),
@@ -112,6 +146,10 @@ impl Sim {
                 };
                 let ms = u64::try_from(self.rng.below(ms)).expect("small");
                 self.world.advance(ms, |_| {});
+                if self.other.is_some() && self.rng.chance(20) {
+                    // The machine sleeps, and the time of others goes on.
+                    self.world.now.boot_ms += u64::try_from(self.rng.below(40_000)).expect("small");
+                }
                 self.agents.wait(self.world.now.ticks_ms);
             }
             96 => self.healthy = self.rng.chance(60),
@@ -131,8 +169,10 @@ impl Sim {
         let Some(conn) = self.readers[who].conn else {
             let (principal, name) = (self.readers[who].principal.clone(), self.readers[who].name.clone());
             self.readers[who].conn = Some(self.world.open(principal, &name));
+            self.readers[who].gateway = self.gateway();
             return;
         };
+        self.switch_to(self.readers[who].gateway);
         // A transport reads nothing from a client that does not read.
         let outbox = &self.world.outboxes[&conn];
         if outbox.bytes > outbox.limit || outbox.closing {
@@ -264,18 +304,21 @@ impl Sim {
 
     pub(super) fn send(&mut self, who: usize, frame: &Value) {
         if let Some(conn) = self.readers[who].conn {
+            self.switch_to(self.readers[who].gateway);
             self.world.frame(conn, &frame.to_string());
         }
     }
 
     pub(super) fn disconnect(&mut self, who: usize) {
         if let Some(conn) = self.readers[who].conn {
+            self.switch_to(self.readers[who].gateway);
             self.readers[who].disconnected();
             self.world.gone(conn);
         }
     }
 
     fn stall(&mut self, who: usize) {
+        self.switch_to(self.readers[who].gateway);
         if let Some(conn) = self.readers[who].conn.filter(|conn| !self.world.outboxes[conn].queue.is_empty())
         {
             self.world.step(Input::ReaderStalled { conn });
@@ -295,6 +338,7 @@ impl Sim {
     /// The client reads some frames. Then a drain is reported if one is due. Returns whether anything was done.
     pub(super) fn read(&mut self, who: usize, frames: usize) -> bool {
         let Some(conn) = self.readers[who].conn else { return false };
+        self.switch_to(self.readers[who].gateway);
         let mut any = false;
         for _ in 0..frames {
             let Some(frame) = self.world.outboxes.get_mut(&conn).and_then(|outbox| outbox.read()) else {
@@ -344,21 +388,21 @@ impl Sim {
             Request::Ask(_) => (None, None),
         };
         let answer = self.world.journal.carry_out(at, how);
-        self.answers.push(Answer { answer, append, checkpoint });
+        self.side.answers.push(Answer { answer, append, checkpoint });
     }
 
     /// A random answer of the journal arrives.
     pub(super) fn deliver_answer(&mut self) {
-        if self.answers.is_empty() {
+        if self.side.answers.is_empty() {
             return;
         }
-        let at = self.rng.below(self.answers.len());
+        let at = self.rng.below(self.side.answers.len());
         let chat = |answer: &Answer| answer.append.as_ref().map(|append| append.1.clone());
-        let mine = chat(&self.answers[at]);
-        if mine.is_some() && self.answers[..at].iter().any(|other| chat(other) == mine) {
+        let mine = chat(&self.side.answers[at]);
+        if mine.is_some() && self.side.answers[..at].iter().any(|other| chat(other) == mine) {
             return;
         }
-        let answer = self.answers.remove(at);
+        let answer = self.side.answers.remove(at);
         self.deliver(answer);
     }
 
@@ -382,12 +426,14 @@ impl Sim {
                 self.deliver_answer();
             }
         }
-        for reader in &mut self.readers {
+        let me = self.gateway();
+        for reader in self.readers.iter_mut().filter(|reader| reader.gateway == me) {
             reader.disconnected();
         }
+        self.owner_ended();
         self.agents.gateway_gone(self.world.now.ticks_ms, &mut self.rng);
         self.lose();
-        self.answers.clear();
+        self.side.answers.clear();
         for _ in 0..self.rng.below(12) {
             self.agents.act_alone(&self.world.journal, &mut self.rng);
             if self.rng.chance(10) {
@@ -398,10 +444,11 @@ impl Sim {
         // The next gateway may be configured for more or fewer agents.
         let agents = 1 + (self.world.hub.limits().agents + self.restarts) % 4;
         self.world.restart(Limits { agents, ..self.world.hub.limits().clone() });
-        self.slots = Slots::default();
+        self.side.slots = Slots::default();
         let unfinished = self.world.journal.unfinished();
         self.agents.gateway_begins(&unfinished.iter().filter_map(|(_, instance)| *instance).collect());
-        for (chat, _) in unfinished {
+        // Where another gateway may have the chats, the journal names them one by one, when nobody has them.
+        for (chat, _) in unfinished.into_iter().filter(|_| self.other.is_none()) {
             self.world.step(Input::Recover { chat });
         }
     }
@@ -409,7 +456,16 @@ impl Sim {
     /// The journal may lose its last appends with the gateway: those that were not synced, by a failing disk or a loss of
     /// power, or even synced ones, by a damaged file.
     fn lose(&mut self) {
-        let undelivered = self.answers.iter().filter_map(|answer| Some(answer.append.as_ref()?.0)).collect();
+        if self.other.is_some() {
+            // The gateway that goes on has shown what was not synced.
+            if self.rng.chance(20) && self.world.journal.remembers > 0 {
+                self.crash();
+            }
+            return;
+        }
+        let me = self.gateway();
+        let undelivered =
+            self.side.answers.iter().filter_map(|answer| Some((me, answer.append.as_ref()?.0))).collect();
         let unsynced = self.world.journal.unsynced(&undelivered);
         let appends = if self.rng.chance(50) { unsynced } else { self.rng.below(unsynced + 1) };
         match self.rng.below(10) {
@@ -459,9 +515,9 @@ impl Sim {
         let (counts, limits) = (self.world.hub.counts(), self.world.hub.limits());
         assert_eq!(counts.connections, self.world.outboxes.len());
         // Agents of an earlier gateway are adopted even if no slot is free. Then no other agent starts.
-        let most = limits.agents.max(self.slots.in_use) + self.world.adopted - self.slots.adopted;
+        let most = limits.agents.max(self.side.slots.in_use) + self.world.adopted - self.side.slots.adopted;
         assert!(counts.agents <= most, "more agents than slots");
-        self.slots = Slots { in_use: counts.agents, adopted: self.world.adopted };
+        self.side.slots = Slots { in_use: counts.agents, adopted: self.world.adopted };
         assert!(self.world.agents.len() <= counts.agents, "every agent has a slot");
         for outbox in self.world.outboxes.values() {
             let most = 2 * outbox.limit + limits.page_bytes + 16_000;

@@ -12,6 +12,7 @@ use switchboard_core::{
     Input, Limits,
     agent::{AgentInstanceId, AgentRecords},
     ids::{ChatId, ChatKey, ConnId, Principal},
+    journal::Grant,
 };
 
 use super::world::{Observed, Outbox, World};
@@ -140,6 +141,27 @@ impl Script {
                 let chat = self.find(chat)?;
                 self.world.journal.damaged.insert(chat);
             }
+            Step::JournalGrants => (self.world.grants, self.world.agents_survive) = (true, true),
+            Step::JournalGrant { chat, ms } => {
+                let chat = self.find(chat)?;
+                let term = self.world.journal.memory.claim(&chat);
+                let until_ms = ms.map(|ms| self.world.now.boot_ms + ms);
+                self.world.step(Input::Owned { chat, grant: Grant { term, until_ms } });
+            }
+            Step::JournalRenew { chat, ms } => {
+                let chat = self.find(chat)?;
+                let term = self.world.journal.memory.term(&chat);
+                let until_ms = Some(self.world.now.boot_ms + ms);
+                self.world.step(Input::Owned { chat, grant: Grant { term, until_ms } });
+            }
+            Step::JournalFence { chat } => {
+                let chat = self.find(chat)?;
+                self.world.journal.memory.claim(&chat);
+            }
+            Step::JournalRevoke { chat } => {
+                let chat = self.find(chat)?;
+                self.world.step(Input::Lost { chat });
+            }
             Step::Degraded { why } => self.world.step(Input::Degraded { why: why.clone() }),
             Step::Recover { chat } => {
                 let chat = self.find(chat)?;
@@ -250,6 +272,9 @@ impl Script {
                 let what = if paused { "hold" } else { "go on" };
                 format!("agent {}< {what}", self.names.chat(chat.chat.as_str()))
             }
+            Observed::Leave { chat } => format!("agent {}< leave", self.names.chat(chat.chat.as_str())),
+            Observed::Claim { chat } => format!("journal< claim {}", self.names.chat(chat.chat.as_str())),
+            Observed::Release { chat } => format!("journal< release {}", self.names.chat(chat.chat.as_str())),
             Observed::Forget { chat } => format!("agent {}< forget", self.names.chat(chat.chat.as_str())),
             Observed::Stop { chat, kill } => {
                 let what = if kill { "kill" } else { "stop" };

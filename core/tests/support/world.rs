@@ -7,8 +7,8 @@ use switchboard_conformance::journal_model::{How, Journal, Request};
 use switchboard_core::{
     Hub, Input, Limits, Moment, Offered, Output, Peer, Recipients,
     agent::{AgentCommand, AgentExit, AgentInstanceId},
-    ids::{ChatKey, ConnId, Principal, TurnId},
-    journal::{JournalAnswer, RecordedAgent},
+    ids::{ChatId, ChatKey, ConnId, Principal, TurnId},
+    journal::{Grant, JournalAnswer, RecordedAgent, Term},
     wire::{AgentState, ClientEnvelope, DecodeError, Frame, TurnError, decode, decode_binary},
 };
 
@@ -25,6 +25,7 @@ pub struct Outbox {
     /// Accepts this many more events before it is stuck.
     pub full_after: Option<usize>,
     pub closing: bool,
+    pub principal: Principal,
 }
 
 impl Outbox {
@@ -72,6 +73,21 @@ pub struct AgentLink {
     pub adopted: Option<(RecordedAgent, Option<TurnId>)>,
 }
 
+/// What belongs to one of several gateways that share a journal.
+pub struct Gateway {
+    hub: Hub,
+    outboxes: BTreeMap<ConnId, Outbox>,
+    agents: BTreeMap<AgentInstanceId, AgentLink>,
+    adopted: usize,
+    over: BTreeSet<AgentInstanceId>,
+    finished: bool,
+    claims: VecDeque<ChatKey>,
+    releases: Vec<(ChatKey, Term)>,
+    ends: BTreeMap<ChatKey, (Term, Option<u64>)>,
+    left: Vec<AgentInstanceId>,
+    waiting: VecDeque<Request>,
+}
+
 /// An output of the hub that tests look at.
 #[derive(Debug)]
 pub enum Observed {
@@ -81,6 +97,9 @@ pub enum Observed {
     Command { chat: ChatKey, command: AgentCommand },
     Pause { chat: ChatKey, paused: bool },
     Forget { chat: ChatKey },
+    Leave { chat: ChatKey },
+    Claim { chat: ChatKey },
+    Release { chat: ChatKey },
     Stop { chat: ChatKey, kill: bool },
     Finished,
 }
@@ -101,6 +120,18 @@ pub struct World {
     over: BTreeSet<AgentInstanceId>,
     pub observed: Vec<Observed>,
     pub finished: bool,
+    /// Whether the test grants chats. Otherwise every claim is granted at once, for ever.
+    pub grants: bool,
+    /// Grants that the hub has not received.
+    granted: VecDeque<Input>,
+    /// Claims that the test has not granted.
+    pub claims: VecDeque<ChatKey>,
+    /// The chats that the hub has released.
+    pub releases: Vec<(ChatKey, Term)>,
+    /// The term of each chat, and the end of its grant, as the hub was told. Past the end, it may do nothing for the chat.
+    pub ends: BTreeMap<ChatKey, (Term, Option<u64>)>,
+    /// The agents that the hub has left.
+    pub left: Vec<AgentInstanceId>,
     /// Print all inputs and outputs, to debug a run (`SWITCHBOARD_SIM_LOUD`).
     pub loud: bool,
     generation: u8,
@@ -109,7 +140,7 @@ pub struct World {
 
 impl World {
     pub fn new(limits: Limits) -> Self {
-        let now = Moment { ticks_ms: 0, unix_ms: 1_790_000_000_000 };
+        let now = Moment { ticks_ms: 0, boot_ms: 0, unix_ms: 1_790_000_000_000 };
         Self {
             hub: Hub::new(limits, [1; 32], now),
             agent: None,
@@ -122,6 +153,12 @@ impl World {
             over: BTreeSet::new(),
             observed: Vec::new(),
             finished: false,
+            grants: false,
+            granted: VecDeque::new(),
+            claims: VecDeque::new(),
+            releases: Vec::new(),
+            ends: BTreeMap::new(),
+            left: Vec::new(),
             loud: std::env::var_os("SWITCHBOARD_SIM_LOUD").is_some(),
             generation: 1,
             last_conn: 0,
@@ -145,6 +182,44 @@ impl World {
         self.agents.clear();
         self.adopted = 0;
         self.finished = false;
+        self.granted.clear();
+        self.claims.clear();
+        self.releases.clear();
+        self.ends.clear();
+        self.left.clear();
+    }
+
+    /// Another gateway for the same journal.
+    pub fn another(&mut self, limits: Limits) -> Gateway {
+        self.generation += 1;
+        Gateway {
+            hub: Hub::new(limits, [self.generation; 32], self.now).with_agent(self.agent.clone()),
+            outboxes: BTreeMap::new(),
+            agents: BTreeMap::new(),
+            adopted: 0,
+            over: BTreeSet::new(),
+            finished: false,
+            claims: VecDeque::new(),
+            releases: Vec::new(),
+            ends: BTreeMap::new(),
+            left: Vec::new(),
+            waiting: VecDeque::new(),
+        }
+    }
+
+    /// Exchanges the gateway of this world.
+    pub fn swap(&mut self, other: &mut Gateway) {
+        std::mem::swap(&mut self.hub, &mut other.hub);
+        std::mem::swap(&mut self.outboxes, &mut other.outboxes);
+        std::mem::swap(&mut self.agents, &mut other.agents);
+        std::mem::swap(&mut self.adopted, &mut other.adopted);
+        std::mem::swap(&mut self.over, &mut other.over);
+        std::mem::swap(&mut self.finished, &mut other.finished);
+        std::mem::swap(&mut self.claims, &mut other.claims);
+        std::mem::swap(&mut self.releases, &mut other.releases);
+        std::mem::swap(&mut self.ends, &mut other.ends);
+        std::mem::swap(&mut self.left, &mut other.left);
+        std::mem::swap(&mut self.journal.waiting, &mut other.waiting);
     }
 
     pub fn open(&mut self, principal: Principal, client_id: &str) -> ConnId {
@@ -160,6 +235,7 @@ impl World {
             stuck: false,
             full_after: None,
             closing: false,
+            principal: principal.clone(),
         };
         self.outboxes.insert(conn, outbox);
         self.step(Input::Opened { conn, peer: Peer { principal, client_id: Some(client_id.into()) } });
@@ -204,7 +280,8 @@ impl World {
                 self.carry_out(output, &mut refusals);
             }
             if refusals.is_empty() {
-                return;
+                let Some(granted) = self.granted.pop_front() else { return };
+                self.hub.handle(self.now, granted);
             }
             for refusal in refusals {
                 self.hub.handle(self.now, refusal);
@@ -242,14 +319,65 @@ impl World {
             assert!(rounds < 100_000, "the deadlines do not end");
             let ahead = deadline.at_ms.saturating_sub(self.now.ticks_ms);
             self.now.ticks_ms += ahead;
+            self.now.boot_ms += ahead;
             self.now.unix_ms += ahead;
             self.step(Input::Tick);
             after_each(self);
         }
+        self.now.boot_ms += until - self.now.ticks_ms;
         self.now.unix_ms += until - self.now.ticks_ms;
         self.now.ticks_ms = until;
         self.step(Input::Tick);
         after_each(self);
+    }
+
+    /// Asserts that the gateway owns the chats of its outputs, as far as it was told.
+    fn check_owned(&self, output: &Output) {
+        let of_agent = |instance: &AgentInstanceId| self.agents.get(instance).map(|agent| &agent.chat);
+        match output {
+            Output::Append(append) => self.check_chat(Some(&append.chat), output),
+            Output::StartAgent { chat, .. } | Output::AdoptAgent { chat, .. } => {
+                self.check_chat(Some(chat), output);
+            }
+            Output::Command { instance, .. }
+            | Output::PauseAgent { instance, .. }
+            | Output::StopAgent { instance, .. } => self.check_chat(of_agent(instance), output),
+            Output::Deliver { conn, frame } => self.check_frame(*conn, frame, output),
+            Output::Offer { events, to, .. } => {
+                let conn = match to {
+                    Recipients::One(conn) => Some(conn),
+                    Recipients::Many(conns) => conns.first(),
+                };
+                if let (Some(conn), Some(event)) = (conn, events.first()) {
+                    self.check_frame(*conn, &event.frame, output);
+                }
+            }
+            Output::WatchDrain { .. }
+            | Output::HangUp { .. }
+            | Output::Claim { .. }
+            | Output::Release { .. }
+            | Output::Ask(_)
+            | Output::ForgetChat { .. }
+            | Output::LeaveAgent { .. }
+            | Output::Finished => {}
+        }
+    }
+
+    fn check_chat(&self, chat: Option<&ChatKey>, output: &Output) {
+        let end = chat.and_then(|chat| self.ends.get(chat)).and_then(|(_, until_ms)| *until_ms);
+        assert!(end.is_none_or(|until_ms| self.now.boot_ms < until_ms), "the grant has ended: {output:?}");
+    }
+
+    /// Refusals, and history, which the journal gives to everybody, may be sent at any time.
+    fn check_frame(&self, conn: ConnId, frame: &Frame, output: &Output) {
+        let Some(outbox) = self.outboxes.get(&conn).filter(|_| !self.ends.is_empty()) else { return };
+        let value: serde_json::Value = serde_json::from_str(frame.as_str()).expect("frames are JSON");
+        if let (Some(chat), Some(event)) = (value["chat_id"].as_str(), value["event"].as_str())
+            && !["error", "history", "ready"].contains(&event)
+        {
+            let chat = ChatId::parse(chat).expect("a chat id");
+            self.check_chat(Some(&ChatKey { principal: outbox.principal.clone(), chat }), output);
+        }
     }
 
     #[allow(clippy::too_many_lines, reason = "a case for each kind")]
@@ -264,6 +392,7 @@ impl World {
                 events.iter().for_each(|event| eprintln!("      {}", event.frame.as_str()));
             }
         }
+        self.check_owned(&output);
         match output {
             Output::Deliver { conn, frame } => {
                 if let Some(outbox) = self.outboxes.get_mut(&conn).filter(|outbox| !outbox.closing) {
@@ -302,6 +431,24 @@ impl World {
                     outbox.bytes = 0;
                 }
                 self.observed.push(Observed::Closed { conn, code: close.code.number(), frame: close.frame });
+            }
+            Output::Claim { chat } if self.grants => {
+                self.claims.push_back(chat.clone());
+                self.observed.push(Observed::Claim { chat });
+            }
+            Output::Claim { chat } => {
+                let grant = Grant::for_ever(self.journal.memory.claim(&chat));
+                self.granted.push_back(Input::Owned { chat, grant });
+            }
+            Output::Release { chat, term } if self.grants => {
+                self.releases.push((chat.clone(), term));
+                self.observed.push(Observed::Release { chat });
+            }
+            Output::Release { .. } => {}
+            Output::LeaveAgent { instance } => {
+                let left = self.agents.remove(&instance);
+                self.left.push(instance);
+                self.observed.extend(left.map(|left| Observed::Leave { chat: left.chat }));
             }
             Output::Append(append) => self.journal.waiting.push_back(Request::Append(append)),
             Output::Ask(ask) => self.journal.waiting.push_back(Request::Ask(ask)),

@@ -15,7 +15,7 @@ use switchboard_core::{
     Hub, Input, Limits, Moment, Output, Peer,
     agent::{AgentCommand, AgentEvent, AgentExit, AgentInstanceId, AgentRecords},
     ids::{ChatKey, ConnId, Principal},
-    journal::MemoryJournal,
+    journal::{Grant, MemoryJournal},
     wire::{Outcome, TurnError, decode},
 };
 
@@ -28,7 +28,8 @@ struct Clock(Instant);
 impl Clock {
     fn now(&self) -> Moment {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Moment { ticks_ms: millis(self.0.elapsed()), unix_ms: millis(unix) }
+        let ms = millis(self.0.elapsed());
+        Moment { ticks_ms: ms, boot_ms: ms, unix_ms: millis(unix) }
     }
 }
 
@@ -71,6 +72,9 @@ impl Shell {
                 println!("{}", close.frame.as_str());
                 return Some(Input::Gone { conn });
             }
+            // Nobody else has this journal.
+            Output::Claim { chat } => return Some(Input::Owned { chat, grant: Grant::default() }),
+            Output::Release { .. } | Output::LeaveAgent { .. } => {}
             Output::Append(append) => return Some(Input::Journal(self.journal.append(append))),
             Output::Ask(ask) => return Some(Input::Journal(self.journal.ask(ask))),
             Output::StartAgent { chat, instance, .. } => {

@@ -50,7 +50,7 @@ impl Transport for Tcp {
         match need {
             Need::Legacy => Some("frames of the older vocabulary exist on WebSocket only"),
             Need::Names => Some("a peer has no name of its own, and the one it gets is longer"),
-            Need::Strict | Need::Principals | Need::Clock | Need::Outbox | Need::Recovery => None,
+            Need::Strict | Need::Principals | Need::Clock | Need::Outbox | Need::Ownership => None,
         }
     }
 

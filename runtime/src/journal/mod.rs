@@ -4,11 +4,15 @@
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use switchboard_core::{
+    Input,
     ids::ChatKey,
-    journal::{Append, Ask, JournalAnswer, MemoryJournal},
+    journal::{Append, Ask, Grant, JournalAnswer, MemoryJournal, Term},
 };
 use tokio::sync::{Notify, mpsc, watch};
 
@@ -76,10 +80,54 @@ pub trait Journal: Send + 'static {
     /// Takes all requests out of `batch`, in order. The answers may come later, through [`Answers`]. Must not block.
     fn submit(&mut self, batch: &mut Vec<Request>);
 
-    /// The chats in which an earlier gateway left open turns or an agent. The gateway asks once, at its start. It ends
-    /// or continues these turns and takes the agents over, even if no client opens their chats.
-    fn unfinished(&mut self) -> Vec<ChatKey> {
-        Vec::new()
+    /// Claims a chat for this gateway, which appends nothing to it before. `None`: [`poll_owner`](Self::poll_owner) gives
+    /// the answer once the journal has it. Must not block.
+    ///
+    /// A journal with one gateway grants every chat at once and for ever, as this one does.
+    fn claim(&mut self, chat: &ChatKey) -> Option<Grant> {
+        let _ = chat;
+        Some(Grant::default())
+    }
+
+    /// This gateway does not need the chat any more, which it owned under this term. Another gateway may have it. Must
+    /// not block.
+    fn release(&mut self, chat: &ChatKey, term: Term) {
+        let _ = (chat, term);
+    }
+
+    /// Waits for the next change of a chat's owner: the answer to a claim, a renewed grant, or a loss. A journal with one
+    /// gateway has none.
+    fn poll_owner(&mut self, cx: &mut Context<'_>) -> Poll<OwnerChange> {
+        let _ = cx;
+        Poll::Pending
+    }
+
+    /// Waits for the next chat that no gateway owns and that has open turns or an agent: from an earlier gateway process,
+    /// or from another gateway whose time is over. The gateway claims the chat, ends or continues its turns and takes its
+    /// agent over, even if no client opens it. The gateway takes the next chat when it has few chats in recovery.
+    fn poll_unfinished(&mut self, cx: &mut Context<'_>) -> Poll<ChatKey> {
+        let _ = cx;
+        Poll::Pending
+    }
+}
+
+/// A change of a chat's owner, from the view of this gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OwnerChange {
+    /// The chat is granted to this gateway, or the grant is renewed. [`Grant::until_ms`] is a time of
+    /// [`boot_ms`](crate::boot_ms).
+    Owned(ChatKey, Grant),
+    /// The chat is granted to another gateway, or not to this one.
+    Lost(ChatKey),
+}
+
+/// Waits for what the journal reports by itself: changes of owners, and if `recovers` also chats to recover.
+pub(crate) fn report(journal: &mut impl Journal, recovers: bool, cx: &mut Context<'_>) -> Poll<Input> {
+    match journal.poll_owner(cx) {
+        Poll::Ready(OwnerChange::Owned(chat, grant)) => Poll::Ready(Input::Owned { chat, grant }),
+        Poll::Ready(OwnerChange::Lost(chat)) => Poll::Ready(Input::Lost { chat }),
+        Poll::Pending if recovers => journal.poll_unfinished(cx).map(|chat| Input::Recover { chat }),
+        Poll::Pending => Poll::Pending,
     }
 }
 

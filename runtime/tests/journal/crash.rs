@@ -140,7 +140,7 @@ fn check(folder: &Path, heads: &BTreeMap<String, u64>) {
     assert!(report.unclean && !report.rebooted && !report.lost_commits, "{report:?}");
     assert!(report.unfinished.is_empty(), "no turn is half written: {report:?}");
     for brief in heads.keys().filter(|name| name.starts_with("b")) {
-        let found = desk.ask(Query::Chat { chat: key("owner", brief) });
+        let found = desk.ask(Query::Chat { chat: key("owner", brief), term: None });
         assert!(matches!(found, Some(Found::Deleted)), "{brief} was deleted: {found:?}");
     }
     let db = rusqlite::Connection::open(folder.join("journal.db")).expect("it opens");

@@ -95,7 +95,7 @@ fn what_cannot_be_added_to_a_damaged_chat_holds_nobody_else_up() {
     assert!(!report.lost_commits);
     for id in 1..4 {
         assert!(!desk.append(harmed.delta("t1", "s", "more").append(id, Durability::Synced, id)));
-        assert!(desk.is_damaged(Query::Chat { chat: harmed.key.clone() }));
+        assert!(desk.is_damaged(Query::Chat { chat: harmed.key.clone(), term: None }));
         assert!(desk.append(whole.delta("t", "s", "more").append(id + 10, Durability::Synced, id)));
     }
     assert_eq!(desk.log(&whole.key).len() as u64, EVENTS + 81);

@@ -59,7 +59,7 @@ fn length(folder: &Path, file: &str) -> u64 {
 
 /// Nobody finds it, by whatever way.
 fn is_gone<J: switchboard_runtime::Journal>(desk: &mut Desk<J>, scribe: &Scribe) {
-    assert!(matches!(desk.ask(Query::Chat { chat: scribe.key.clone() }), Some(Found::Deleted)));
+    assert!(matches!(desk.ask(Query::Chat { chat: scribe.key.clone(), term: None }), Some(Found::Deleted)));
     assert!(desk.history(&scribe.key, 1_000).is_empty());
     assert!(Principal::parse("").is_err(), "which is whose it is now");
     let chats = desk.ask(Query::Chats { principal: Principal::owner(), before: None, limit: 10 });
@@ -173,7 +173,7 @@ fn what_was_deleted_is_nowhere_in_the_files() {
     };
     assert!(found("journal.db") || found("journal.db-wal"), "it was there");
     assert!(desk.append(gone.change(Change::Deleted).append(100, Durability::Synced, 2)));
-    assert!(matches!(desk.ask(Query::Chat { chat: gone.key.clone() }), Some(Found::Deleted)));
+    assert!(matches!(desk.ask(Query::Chat { chat: gone.key.clone(), term: None }), Some(Found::Deleted)));
     // It is erased in steps, and the log is cut by a thread of its own.
     let until = Instant::now() + PATIENCE;
     while let Some(name) =
@@ -185,7 +185,10 @@ fn what_was_deleted_is_nowhere_in_the_files() {
     assert_eq!(desk.log(&stays.key).len(), 150);
     drop(desk);
     let (mut desk, _) = open(folder.path()).expect("it opens");
-    assert!(matches!(desk.ask(Query::Chat { chat: gone.key.clone() }), Some(Found::Deleted)), "for ever");
+    assert!(
+        matches!(desk.ask(Query::Chat { chat: gone.key.clone(), term: None }), Some(Found::Deleted)),
+        "for ever"
+    );
     let again = Scribe::new("owner", "gone").message("t", "again").append(1, Durability::Synced, 3);
     assert!(!desk.append(again), "its id is not used again");
 }

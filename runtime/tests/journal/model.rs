@@ -85,7 +85,7 @@ impl World {
         let seq = self.rng.below(scribe.head + 3);
         let bytes = [0, 1, 300, 5_000, 1 << 20][self.rng.below(5) as usize];
         match self.rng.below(6) {
-            0 => Query::Chat { chat },
+            0 => Query::Chat { chat, term: None },
             1 => Query::Turn { chat, turn_id: turn(&format!("t{}", self.rng.below(40))) },
             2 => {
                 let odd = Epoch::parse("other").expect("an epoch");
@@ -126,6 +126,7 @@ impl World {
             | Found::Chats(None)
             | Found::Chat(_)
             | Found::Deleted
+            | Found::Fenced
             | Found::Turn(_)
             | Found::After(_) => &None,
         };

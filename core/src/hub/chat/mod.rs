@@ -2,6 +2,7 @@
 //!
 //! | Module | State, or what flows through all parts |
 //! |---|---|
+//! | `ownership` | how a chat is claimed, released, and lost to another gateway |
 //! | `log` | numbering, appends under way, recent events, durable state, the recovery from a refused append |
 //! | `turns` | the open turns, the state machine of a turn, how turns start, are cancelled and end |
 //! | `tasks` | the running background tasks of the agent |
@@ -29,6 +30,7 @@ mod epoch_reset;
 mod intake;
 mod log;
 mod messages;
+mod ownership;
 mod profile;
 mod readers;
 mod records;
@@ -92,6 +94,11 @@ pub(super) struct Chat {
 /// Whether the chat exists, as far as the hub knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    /// The chat is claimed from the journal, which has not answered. Requests wait.
+    Claiming {
+        /// The connection whose `new_chat` makes the chat. None: the chat is loaded.
+        creator: Option<ConnId>,
+    },
     /// The journal was asked for the chat and has not answered. Requests wait.
     Loading,
     /// The journal has no chat with this key, or could not read it. In the latter case the chat takes no request: it is
@@ -144,7 +151,7 @@ impl Chat {
 
     /// Whether the chat can be unloaded from memory without losing anything.
     pub(super) fn is_idle(&self) -> bool {
-        !matches!(self.phase, Phase::Loading | Phase::Deleting)
+        !matches!(self.phase, Phase::Claiming { .. } | Phase::Loading | Phase::Deleting)
             && self.readers.is_empty()
             && self.log.is_committed()
             && !self.log.is_recovering()
@@ -161,24 +168,31 @@ impl Chat {
 
     /// Whether the chat is loaded and the journal has answered all its appends.
     pub(super) fn is_committed(&self) -> bool {
-        self.log.is_committed() && self.phase != Phase::Loading
+        self.log.is_committed() && !self.is_loading()
+    }
+
+    /// Whether it is not known yet what the journal has of the chat.
+    fn is_loading(&self) -> bool {
+        matches!(self.phase, Phase::Claiming { .. } | Phase::Loading)
     }
 }
 
 /// Loading, and the stop of the gateway.
 impl Chat {
-    /// Asks the journal for the chat's durable state.
+    /// Asks the journal for the chat's durable state. The chat is claimed first.
     pub(super) fn load(&mut self, cx: &mut Context) {
-        self.phase = Phase::Loading;
         self.reload_at_ms = None;
-        cx.ask(Query::Chat { chat: self.key().clone() }, Asked::Load(self.log.reference()));
+        let term @ Some(_) = self.log.term() else { return self.claim(cx) };
+        self.phase = Phase::Loading;
+        let query = Query::Chat { chat: self.key().clone(), term };
+        cx.ask(query, Asked::Load(self.log.reference()));
     }
 
     /// The chat has open turns from an earlier gateway process. Reserves a slot until the journal says whether the chat
     /// has an agent.
     pub(super) fn expect_agent(&mut self, cx: &mut Context) {
         self.recover = true;
-        if self.phase == Phase::Loading {
+        if self.is_loading() {
             self.agent.expect(cx);
         }
     }
@@ -339,17 +353,6 @@ impl Chat {
             bytes: cx.limits.page_bytes,
         };
         cx.ask_page(conn, query, Asked::History { conn, chat_id: self.log.chat_id().clone() })
-    }
-
-    /// Creates the chat for `new_chat`. The client is attached once the journal has the chat.
-    pub(super) fn create_empty(&mut self, cx: &mut Context, conn: ConnId) {
-        self.phase = Phase::Creating;
-        let mut draft = Draft::new();
-        draft.create = true;
-        self.readers.expect(cx, self.log.reference(), conn);
-        draft.origin = Some(Origin { conn, turn_id: None, attach: true });
-        draft.effects.push(Effect::AnnounceNew { by: conn });
-        self.stage(cx, draft);
     }
 
     fn set_goal(&mut self, cx: &mut Context, conn: ConnId, goal_state: GoalState) -> Result<(), Refusal> {

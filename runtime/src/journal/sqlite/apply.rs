@@ -108,6 +108,7 @@ pub(super) fn append(
     state: &mut JournalState,
     append: &Append,
 ) -> Result<i64, NotApplied> {
+    append.check_term(state.term)?;
     let found = chat_rows.row(db, &append.chat)?;
     if found.is_some_and(|chat_row| chat_row.generation < state.generation) {
         return Err(NotApplied::Stale);

@@ -160,7 +160,7 @@ fn check_chat(db: &mut Connection, id: i64, principal: &str, chat: &str) -> rusq
         return damaged("its id is damaged");
     };
     let key = ChatKey { principal, chat };
-    match query::read(db, i64::MIN, &Query::Chat { chat: key })? {
+    match query::read(db, i64::MIN, &Query::Chat { chat: key, term: None })? {
         Read::Found(Found::Chat(None)) | Read::Stale => {
             return damaged("it is not found by its id, or its epoch has no name");
         }

@@ -4,7 +4,7 @@
 use std::{io, time::SystemTime};
 
 use rusqlite::{Connection, OptionalExtension as _};
-use switchboard_core::ids::Epoch;
+use switchboard_core::{ids::Epoch, journal::Term};
 
 use super::schema;
 
@@ -18,6 +18,9 @@ pub(super) struct JournalState {
     /// events.
     pub(super) commits: u64,
     pub(super) generation: i64,
+    /// The term of this gateway, which is the commit count right after the journal was opened. Each opening is counted as a
+    /// commit, so a later gateway has a newer term.
+    pub(super) term: Term,
 }
 
 /// The metadata of a journal.
@@ -33,7 +36,7 @@ pub(super) struct Meta {
 impl Meta {
     /// For a new journal.
     pub(super) fn new() -> io::Result<Self> {
-        let state = JournalState { commits: 0, generation: 0 };
+        let state = JournalState { commits: 0, generation: 0, term: Term::default() };
         Ok(Self { journal_id: random_hex(8)?, state, boot_id: String::new(), clean: true })
     }
 }
@@ -45,7 +48,11 @@ pub(super) fn read(db: &Connection, version: u32) -> rusqlite::Result<Option<Met
         let commits: i64 = row.get(1)?;
         Ok(Meta {
             journal_id: row.get(0)?,
-            state: JournalState { commits: commits.unsigned_abs().max(newest), generation: row.get(2)? },
+            state: JournalState {
+                commits: commits.unsigned_abs().max(newest),
+                generation: row.get(2)?,
+                term: Term::default(),
+            },
             boot_id: row.get(3)?,
             clean: row.get(4)?,
         })
@@ -86,9 +93,10 @@ pub(super) fn reconcile_again(
 ) -> rusqlite::Result<(JournalState, bool)> {
     let found = read(db, schema::newest())?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
     if found.state.commits >= known.commits {
-        return Ok((found.state, false));
+        return Ok((JournalState { term: known.term, ..found.state }, false));
     }
-    let state = JournalState { commits: known.commits + 1, generation: found.state.generation + 1 };
+    let (commits, generation) = (known.commits + 1, found.state.generation + 1);
+    let state = JournalState { commits, generation, term: known.term };
     write(db, &Meta { state, ..found }, false)?;
     Ok((state, true))
 }

@@ -40,16 +40,18 @@ mod work;
 mod writer;
 
 use std::{
+    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     path::PathBuf,
     sync::{Arc, Mutex, atomic::AtomicI64},
+    task::{Context, Poll},
     thread::{self, JoinHandle},
 };
 
 use rusqlite::Connection;
 use switchboard_core::{
     ids::ChatKey,
-    journal::{JournalAnswer, Query},
+    journal::{Ask, Found, Grant, JournalAnswer, Query, Term},
 };
 
 pub use backup::BackupReport;
@@ -267,7 +269,8 @@ impl OpenJournal for Sqlite {
             shared.pending_acks.run(&side, || shared.sync(&wal), || shared.work.nudge());
         });
         let threads = Threads { readers, checkpoints, writer, syncs };
-        OpenSqlite { shared, threads: Some(threads), unfinished: self.report.unfinished, _lock: self.lock }
+        let (term, unfinished) = (self.state.term, self.report.unfinished.into());
+        OpenSqlite { shared, threads: Some(threads), term, unfinished, _lock: self.lock }
     }
 }
 
@@ -277,7 +280,8 @@ pub struct OpenSqlite {
     shared: Arc<Shared>,
     /// `None` only while the journal is being dropped.
     threads: Option<Threads>,
-    unfinished: Vec<ChatKey>,
+    term: Term,
+    unfinished: VecDeque<ChatKey>,
     _lock: Lock,
 }
 
@@ -295,8 +299,13 @@ impl Journal for OpenSqlite {
         for request in batch.drain(..) {
             match request {
                 Request::Append(append) => jobs.push(Job::Append(append)),
+                Request::Ask(Ask { id, query: Query::Chat { term: Some(term), .. } })
+                    if term != self.term =>
+                {
+                    self.shared.answers.send(JournalAnswer::Found(id, Found::Fenced));
+                }
                 Request::Ask(ask) => {
-                    if let Query::Chat { chat } = &ask.query
+                    if let Query::Chat { chat, .. } = &ask.query
                         && self.shared.needs_the_writer(chat)
                     {
                         let chat = chat.clone();
@@ -312,8 +321,14 @@ impl Journal for OpenSqlite {
         }
     }
 
-    fn unfinished(&mut self) -> Vec<ChatKey> {
-        std::mem::take(&mut self.unfinished)
+    /// A chat is granted without the disk: the lock of the file leaves no other gateway.
+    fn claim(&mut self, _: &ChatKey) -> Option<Grant> {
+        Some(Grant::for_ever(self.term))
+    }
+
+    /// The chats that the journal had when it was opened. Nobody else leaves further ones.
+    fn poll_unfinished(&mut self, _: &mut Context<'_>) -> Poll<ChatKey> {
+        self.unfinished.pop_front().map_or(Poll::Pending, Poll::Ready)
     }
 }
 

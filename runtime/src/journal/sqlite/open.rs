@@ -8,6 +8,7 @@ use rustix::fs::fdatasync;
 use switchboard_core::{
     agent::AgentInstanceId,
     ids::{ChatId, ChatKey, Principal},
+    journal::Term,
 };
 
 use super::{
@@ -300,6 +301,7 @@ fn reconcile(
     };
     let newest = meta::newest_event(db).map_err(of_db)?;
     meta.state.commits = meta.state.commits.max(recorded).max(newest) + 1;
+    meta.state.term = Term(meta.state.commits);
     meta.state.generation += i64::from(report.lost_commits);
     meta.boot_id = boot.unwrap_or_default();
     meta::write(db, &meta, report.rebooted).map_err(of_db)?;

@@ -31,7 +31,7 @@ pub(super) fn read(db: &mut Connection, generation: i64, query: &Query) -> rusql
     // One transaction, so that all parts of an answer are consistent.
     let db = db.transaction()?;
     let found = match query {
-        Query::Chat { chat } => return chat_record(&db, generation, chat),
+        Query::Chat { chat, .. } => return chat_record(&db, generation, chat),
         Query::Turn { chat, turn_id } => Found::Turn(turn(&db, chat, turn_id)?),
         Query::After { chat, after, bytes } => Found::After(after_page(&db, chat, after, *bytes)?),
         Query::Before { chat, before, events, bytes } => {

@@ -33,7 +33,7 @@ fn answer(shared: &Shared, Question { ask, renewed }: Question) {
         (Ok(Read::Found(found)), _) => {
             shared.answers.send(JournalAnswer::Found(ask.id, found));
         }
-        (Ok(Read::Stale), Query::Chat { chat }) if !renewed => {
+        (Ok(Read::Stale), Query::Chat { chat, .. }) if !renewed => {
             let chat = chat.clone();
             shared.work.push([Job::Chat(ask, chat)]);
         }

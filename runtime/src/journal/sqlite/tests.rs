@@ -24,7 +24,9 @@ use switchboard_core::{
     Limits, Peer,
     agent::AgentExit,
     ids::{ChatKey, Principal},
-    journal::{AppendId, Change, Conflict, Durability, Found, JournalAnswer, PageStart, Query, Version},
+    journal::{
+        AppendId, Change, Conflict, Durability, Found, JournalAnswer, PageStart, Query, Term, Version,
+    },
     wire::{Frame, Outcome},
 };
 
@@ -162,7 +164,7 @@ fn after_a_failed_sync_the_truth_is_read_and_service_returns() {
     // The journal can be read all the while; the state of a refused chat is answered only once it is certain.
     assert_eq!(desk.history(&a.key, 10).len(), 2);
     let truth = loop {
-        match desk.ask(Query::Chat { chat: a.key.clone() }) {
+        match desk.ask(Query::Chat { chat: a.key.clone(), term: None }) {
             Some(Found::Chat(Some(record))) => break record,
             None => std::thread::yield_now(),
             other => panic!("{other:?}"),
@@ -185,7 +187,8 @@ fn commits_that_an_open_journal_lost_begin_a_new_era() {
     drop(open_on(folder.path(), false));
     let mut db = Connection::open(folder.path().join("journal.db")).expect("a database");
     let (known, lost) =
-        meta::reconcile_again(&mut db, JournalState { commits: 0, generation: 0 }).expect("it reads");
+        meta::reconcile_again(&mut db, JournalState { commits: 0, generation: 0, term: Term::default() })
+            .expect("it reads");
     assert!(!lost);
     let more = JournalState { commits: known.commits + 1, ..known };
     let (after, lost) = meta::reconcile_again(&mut db, more).expect("it reads");
@@ -291,7 +294,8 @@ fn filled(chats: u64, turns: u64) -> Connection {
     let mut db = Connection::open_in_memory().expect("memory");
     db.set_prepared_statement_cache_capacity(64);
     schema::migrate(&mut db, 0).expect("a schema");
-    let (mut known, mut state) = (ChatRows::default(), JournalState { commits: 0, generation: 0 });
+    let (mut known, mut state) =
+        (ChatRows::default(), JournalState { commits: 0, generation: 0, term: Term::default() });
     db.execute_batch("BEGIN").expect("SQL");
     for chat in 0..chats {
         let mut scribe = Scribe::new("owner", &format!("chat{chat}"));
@@ -333,7 +337,7 @@ fn an_answer_costs_the_same_in_a_long_history() {
     let (mut short, mut long) = (filled(5, 5), filled(5, 5_000));
     let chat = Scribe::new("owner", "chat3").key;
     let queries = [
-        Query::Chat { chat: chat.clone() },
+        Query::Chat { chat: chat.clone(), term: None },
         Query::Turn { chat: chat.clone(), turn_id: turn("t3") },
         Query::After { chat: chat.clone(), after: Scribe::new("owner", "chat3").cursor(7), bytes: 1_000 },
         Query::Before { chat: chat.clone(), before: PageStart::At(u64::MAX), events: 9, bytes: 10_000 },
@@ -400,7 +404,8 @@ fn chats_that_were_active_at_one_time_are_listed_once_each() {
 #[test]
 fn a_deleted_chat_leaves_no_row_anywhere() {
     let db = filled(3, 3);
-    let (mut known, mut state) = (ChatRows::default(), JournalState { commits: 1_000, generation: 0 });
+    let (mut known, mut state) =
+        (ChatRows::default(), JournalState { commits: 1_000, generation: 0, term: Term::default() });
     let mut scribe = Scribe::new("owner", "chat1");
     scribe.version = Version(3);
     let append = scribe.change(Change::Deleted).append(1, Durability::Synced, 1);

@@ -433,7 +433,7 @@ fn is_of_one(error: &rusqlite::Error) -> bool {
 mod tests {
     use switchboard_core::{
         ids::{ChatId, Principal},
-        journal::{Append, AppendId, Version},
+        journal::{Append, AppendId, Term, Version},
     };
 
     use super::*;
@@ -449,6 +449,7 @@ mod tests {
             Job::Append(Append {
                 id: AppendId(id),
                 chat,
+                term: Term::default(),
                 expect: Version(0),
                 durability,
                 create: None,

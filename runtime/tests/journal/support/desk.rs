@@ -51,7 +51,13 @@ impl<J: Journal> Desk<J> {
     }
 
     pub fn submit(&mut self, requests: impl IntoIterator<Item = Request>) {
-        self.journal.submit(&mut requests.into_iter().collect());
+        let mut batch: Vec<Request> = requests.into_iter().collect();
+        for request in &mut batch {
+            if let Request::Append(append) = request {
+                append.term = self.journal.claim(&append.chat).expect("there is one owner").term;
+            }
+        }
+        self.journal.submit(&mut batch);
     }
 
     /// Waits for the next answer.
@@ -110,7 +116,7 @@ impl<J: Journal> Desk<J> {
     }
 
     pub fn chat(&mut self, chat: &ChatKey) -> Option<ChatRecord> {
-        match self.ask(Query::Chat { chat: chat.clone() }) {
+        match self.ask(Query::Chat { chat: chat.clone(), term: None }) {
             Some(Found::Chat(record)) => record.map(|record| *record),
             Some(Found::Deleted) => None,
             other => panic!("{other:?}"),

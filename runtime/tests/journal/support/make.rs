@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use switchboard_core::{
     ids::{ChatId, ChatKey, Cursor, Epoch, Principal, TurnId},
-    journal::{Append, AppendId, Change, ChatRecord, Durability, Found, JournalAnswer, LogEvent, Version},
+    journal::{
+        Append, AppendId, Change, ChatRecord, Durability, Found, JournalAnswer, LogEvent, Term, Version,
+    },
     wire::{ChatBody, EventPosition, Outcome, TurnOrigin, encode_chat},
 };
 
@@ -139,6 +141,7 @@ impl Scribe {
         Append {
             id: AppendId(id),
             chat: self.key.clone(),
+            term: Term::default(),
             expect,
             durability,
             create: (expect == Version::default()).then(|| self.epoch.clone()),

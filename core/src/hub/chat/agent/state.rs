@@ -323,6 +323,23 @@ impl Agent {
         }
     }
 
+    /// Leaves the agent to the chat's next owner, and gives up what the chat has of the pool.
+    pub(in crate::hub::chat) fn leave(&mut self, cx: &mut Context) {
+        self.stop_expecting(cx);
+        self.stop_waiting(cx);
+        if let Some(since_ms) = self.idle_since_ms.take() {
+            cx.agents.busy(since_ms, self.chat);
+        }
+        match self.state {
+            SlotState::Empty => return,
+            SlotState::Reserved { .. } => {}
+            SlotState::Alive { instance, .. } | SlotState::Stopping { instance, .. } => {
+                cx.output(Output::LeaveAgent { instance });
+            }
+        }
+        self.release_slot(cx);
+    }
+
     /// Asks the agent to exit, or kills it. A reserved slot is freed. Returns the instance that is stopping from now on;
     /// none if no agent ran, or if it was stopping already.
     pub(in crate::hub::chat) fn stop(&mut self, cx: &mut Context, kill: bool) -> Option<AgentInstanceId> {

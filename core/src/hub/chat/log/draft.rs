@@ -83,6 +83,19 @@ pub(in crate::hub::chat) struct Staged {
     frame: Frame,
 }
 
+impl Effect {
+    /// The client that waits for the effect, as the answer to a frame of its own.
+    pub(super) fn client(&self) -> Option<ConnId> {
+        match self {
+            Self::Announce { by: conn, .. }
+            | Self::AnnounceNew { by: conn }
+            | Self::Stopped { conn, .. }
+            | Self::Repeat { conn, .. } => Some(*conn),
+            Self::SendCommand(_) | Self::Fan(_) | Self::Deleted => None,
+        }
+    }
+}
+
 impl Draft {
     pub(in crate::hub::chat) fn new() -> Self {
         Self::default()

@@ -22,8 +22,8 @@ use crate::{
         io::{ChatRef, Output},
         refusals::Refusal,
     },
-    ids::{ChatId, ChatKey, Cursor, Epoch, TurnId},
-    journal::{Append, AppendId, Change, ChatRecord, Query, TurnRecord, Version},
+    ids::{ChatId, ChatKey, ConnId, Cursor, Epoch, TurnId},
+    journal::{Append, AppendId, Change, ChatRecord, Query, Term, TurnRecord, Version},
     wire::{ChatBody, DeltaBatch, EventPosition, encode_chat},
 };
 
@@ -35,6 +35,8 @@ pub(super) struct Log {
     epoch: Epoch,
     /// The last sequence number given to an event, which the journal may not have yet.
     staged: u64,
+    /// The term under which the journal has granted the chat. None: it has not.
+    term: Option<Term>,
     /// The chat's version once the journal has every append that was given to it.
     version: Version,
     /// The last sequence number that the journal has and that was published to readers.
@@ -58,6 +60,7 @@ impl Log {
             reference,
             epoch,
             staged: 0,
+            term: None,
             version: Version::default(),
             head: 0,
             earlier_epochs: false,
@@ -130,6 +133,24 @@ impl Log {
         self.pending.is_empty()
     }
 
+    /// The term under which the journal has granted the chat.
+    pub(super) fn term(&self) -> Option<Term> {
+        self.term
+    }
+
+    /// Sets the term of the next appends. Returns the one before.
+    pub(super) fn set_term(&mut self, term: Option<Term>) -> Option<Term> {
+        core::mem::replace(&mut self.term, term)
+    }
+
+    /// The clients that wait for the answer to a pending append.
+    pub(super) fn clients(&self) -> impl Iterator<Item = ConnId> {
+        self.pending.iter().flat_map(|pending| {
+            let origin = pending.origin.as_ref().map(|origin| origin.conn);
+            origin.into_iter().chain(pending.effects.iter().filter_map(Effect::client))
+        })
+    }
+
     /// The size of the events that the journal has not answered for, in bytes.
     pub(super) fn pending_bytes(&self) -> usize {
         self.pending_bytes
@@ -190,6 +211,7 @@ impl Log {
             cx.output(Output::Append(Append {
                 id,
                 chat: self.key.clone(),
+                term: self.term.unwrap_or_default(),
                 expect,
                 durability: pending.durability(&changes),
                 create: pending.create.then(|| self.epoch.clone()),
@@ -297,7 +319,8 @@ impl Log {
     /// Asks for the chat's state if the time has come and every append is answered.
     pub(super) fn ask_resync(&mut self, cx: &mut Context) {
         if self.recovery.as_mut().is_some_and(|recovery| recovery.ask(cx.now.ticks_ms)) {
-            cx.ask(Query::Chat { chat: self.key.clone() }, Asked::Resync(self.reference));
+            let query = Query::Chat { chat: self.key.clone(), term: self.term };
+            cx.ask(query, Asked::Resync(self.reference));
         }
     }
 

@@ -39,7 +39,10 @@ fn what_the_disk_does_not_give_twice_is_damage_of_that_chat() {
     appended(4, &answers[0]);
     assert!(matches!(answers[1], JournalAnswer::Refused(AppendId(5))), "{answers:?}");
     fail(0);
-    assert!(desk.is_damaged(Query::Chat { chat: harmed.key.clone() }), "nothing can be added to it any more");
+    assert!(
+        desk.is_damaged(Query::Chat { chat: harmed.key.clone(), term: None }),
+        "nothing can be added to it any more"
+    );
     assert_eq!(*desk.health.borrow(), None, "the disk is well");
     assert!(desk.append(whole.delta("t", "s", "text").append(6, Durability::Synced, 5)));
 }
