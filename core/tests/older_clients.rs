@@ -36,8 +36,8 @@ fn read(trace: &str) -> Result<(), String> {
     for line in parse(trace).expect("a trace") {
         match &line {
             Line::Output(text) => {
-                let Some((name, event)) = text.split_once("< ").filter(|(name, _)| !name.contains(' '))
-                else {
+                let is_client = |name: &str| !name.contains(' ') && name != "journal";
+                let Some((name, event)) = text.split_once("< ").filter(|(name, _)| is_client(name)) else {
                     continue;
                 };
                 let event = serde_json::from_str(event).expect("an event");
