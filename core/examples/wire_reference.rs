@@ -57,7 +57,6 @@ when the gateway stopped ends `interrupted` without one.
 | `agent_closed_output` | `interrupted` | the agent closed its output without exiting |
 | `agent_host_lost` | `interrupted` | the agent's host process was lost, with the agent's last output |
 | `agent_host_version` | `interrupted` | the agent's host process is of a version that this gateway does not know |
-| `agent_taken_over` | `interrupted` | another gateway has taken over the agent |
 | `agent_stopped` | `interrupted` | the agent was stopped before its answer was complete |
 | `agent_crashed` | `interrupted` | an agent within the gateway's own process panicked |
 | `gateway_stopped` | `interrupted` | the gateway was shut down |

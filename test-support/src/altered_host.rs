@@ -72,7 +72,9 @@ struct Proxy {
 impl Proxy {
     fn serve(&self, mut gateway: UnixStream) -> io::Result<()> {
         let hello = self.message(&mut gateway)?;
-        assert_eq!(hello[0], HELLO, "a gateway begins with a hello");
+        if hello[0] != HELLO {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         let version = u32::from_le_bytes(hello[1..5].try_into().unwrap());
         let from = u64::from_le_bytes(hello[5..13].try_into().unwrap());
         let mut host = greet(&self.behind, self.present, from)?;

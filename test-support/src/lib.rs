@@ -9,7 +9,8 @@
 //! | a condition that nothing reports | [`eventually`] |
 //! | Claude Code without an account | [`scripted_model`] |
 //! | agents and their hosts | [`process`] |
-//! | a host of another version | [`AlteredHost`] |
+//! | a host of an unknown version | [`AlteredHost`] |
+//! | a host of the version before | [`EarlierHost`] |
 //! | random numbers | [`Rng`] |
 //! | something that this machine may not have | [`report_skipped`] |
 //! | a fuzz target's corpus, damaged in every place | [`replay_damaged`] |
@@ -18,6 +19,7 @@
 mod altered_host;
 mod client;
 mod corpus;
+mod earlier_host;
 mod events;
 mod gateway;
 mod http;
@@ -30,6 +32,7 @@ mod wait;
 pub use altered_host::{Alteration, AlteredHost};
 pub use client::{Client, SseClient, UnixClient, WebSocketClient, delta_text};
 pub use corpus::replay_damaged;
+pub use earlier_host::{Agent, EarlierHost};
 pub use events::{agent_turns, answer_text, matches, unbalanced};
 pub use gateway::{ECHO_AGENT, Gateway, config_file, switchboard};
 pub use http::{Response, UPGRADE_HEADERS, connect};

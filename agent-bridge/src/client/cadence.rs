@@ -23,11 +23,10 @@ impl Cadence {
         usize::try_from(self.every).unwrap_or(usize::MAX)
     }
 
-    /// Counts the bytes of a batch. Returns whether a checkpoint is due after it: at a turn's end, and at least once
-    /// per `most` bytes.
-    pub(super) fn is_due_after(&mut self, bytes: u64, turn_ended: bool, most: u64) -> bool {
+    /// Counts the bytes of a batch. Returns whether a checkpoint is due after it: at a turn's end, and regularly.
+    pub(super) fn is_due_after(&mut self, bytes: u64, turn_ended: bool) -> bool {
         self.since += bytes;
-        turn_ended || self.since >= self.every.min(most)
+        turn_ended || self.since >= self.every
     }
 
     /// Notes that a checkpoint is sent.

@@ -43,8 +43,11 @@ impl ConnectedInstance<'_> {
         mut input: Option<Input>,
     ) -> AgentExit {
         loop {
-            let published = self.feed.progressed.borrow_and_update().sent;
-            self.handle(input.take().unwrap_or(Input::Progress { published }));
+            let progress = *self.feed.progressed.borrow_and_update();
+            if progress.caught_up {
+                self.session.caught_up();
+            }
+            self.handle(input.take().unwrap_or(Input::Progress { published: progress.sent }));
             while let Some(output) = self.session.poll_output() {
                 match output {
                     Output::Command { head, bytes } => self.command(head, bytes),
@@ -103,16 +106,7 @@ impl ConnectedInstance<'_> {
     }
 
     fn command(&self, head: CommandHead, bytes: Bytes) {
-        let mut lending = self.feed.lending();
-        let position = self.feed.decoder().state().position;
-        self.say(&lending.command(head, bytes, position));
-    }
-
-    /// Returns the lent output to the host.
-    pub(super) fn give_back(&self) {
-        let mut lending = self.feed.lending();
-        if let Some(message) = lending.give_back() {
-            self.say(&message);
-        }
+        let mut awaited = self.feed.awaited();
+        self.say(&awaited.command(head, bytes));
     }
 }

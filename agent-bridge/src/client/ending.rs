@@ -6,13 +6,17 @@ use bytes::BytesMut;
 use switchboard_core::agent::AgentExit;
 use tokio::time::{Instant, sleep};
 
-use super::{feed::Feed, hosts, starter::HostStarter};
+use super::{
+    feed::{Feed, FeedEnd},
+    hosts,
+    starter::HostStarter,
+};
 use crate::{
     exec::{ports::RecordSink, sweep::request},
     host::{
         directory::HostDirectory,
+        earlier,
         protocol::{OLDEST_VERSION, VERSION},
-        spool,
     },
     session::gone,
 };
@@ -58,38 +62,12 @@ pub(super) async fn decode_dead<S: RecordSink>(
     if let Some(said) = directory.last_words() {
         tracing::error!(said, "an agent's host died and said why");
     }
-    if let Some(first) = spool::first_position(directory.dir()) {
-        feed.found_first(first);
-    }
-    let position = feed.position();
-    let mut buffer = BytesMut::new();
-    // An incomplete frame at the end of the last file is ignored.
-    let mut lost = false;
-    match spool::read_dead(directory.dir(), position + 1) {
-        Ok(files) => {
-            for bytes in files {
-                let Ok(bytes) = bytes else {
-                    lost = true;
-                    break;
-                };
-                buffer.clear();
-                buffer.extend_from_slice(&bytes);
-                if feed.take(&mut buffer).await.is_err() {
-                    lost = true;
-                    break;
-                }
-            }
-        }
-        Err(_) => lost = true,
-    }
-    // Output from the time when it was lent is in the log already, or is lost with the agent's pipe.
-    for (position, frame) in spool::read_stored_commands(directory.dir()).unwrap_or_default() {
-        feed.skip_to(position.saturating_sub(1));
-        buffer.clear();
-        buffer.extend_from_slice(&frame);
-        lost |= feed.take(&mut buffer).await.is_err();
-    }
-    if lost {
+    let decoded = if earlier::has_records(directory.dir()) {
+        decode_earlier(directory, &mut feed).await
+    } else {
+        feed.read_dead_spool().await
+    };
+    if decoded.is_err() {
         tracing::warn!("an agent's spool could not be read to its end");
     }
     let state = feed.state();
@@ -97,6 +75,24 @@ pub(super) async fn decode_dead<S: RecordSink>(
         .agent
         .end(&state)
         .unwrap_or_else(|| gone("agent_exited", "The agent's host was ended, and the agent with it."))
+}
+
+/// Decodes the spool of a dead host of version 2.
+async fn decode_earlier<S: RecordSink>(directory: &HostDirectory, feed: &mut Feed<S>) -> Result<(), FeedEnd> {
+    if let Some(first) = earlier::first_position(directory.dir()) {
+        feed.found_first(first);
+    }
+    let position = feed.position();
+    // An incomplete frame at the end of the last file is ignored.
+    for bytes in earlier::read_dead(directory.dir(), position + 1)? {
+        feed.take(&mut BytesMut::from(&bytes?[..])).await?;
+    }
+    // The output between these commands is in the log already, or was lost with the agent's pipe.
+    for (position, frame) in earlier::read_stored_commands(directory.dir()).unwrap_or_default() {
+        feed.skip_to(position.saturating_sub(1));
+        feed.take(&mut BytesMut::from(&frame[..])).await?;
+    }
+    Ok(())
 }
 
 /// Ends a host with an unknown protocol version. The host has been asked to kill its agent.

@@ -1,27 +1,36 @@
-//! Decodes a host's records and sends their events to the gateway, in large batches. The records come from the host's
-//! socket, from the output that the host lends, or from the spool of a dead host.
+//! Decodes what is in the spool of a host, alive or dead, and sends the events to the gateway, in large batches. While the
+//! host is alive and hands it over, also moves the agent's output from its pipe to the spool.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use bytes::{Bytes, BytesMut};
 use switchboard_core::agent::{AgentEvent, AgentRecords};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     sync::{mpsc, watch},
+    time::Instant,
 };
 
 use super::{
+    awaited::Awaited,
     cadence::Cadence,
-    loan::{Lending, Loan, ReadReason},
+    held_pipe::{HeldPipe, Moved},
+    spool_reader::{SpoolPiece, SpoolReader},
 };
 use crate::{
     BridgeLimits,
-    exec::{lines, ports::RecordSink, read_mode::ReadMode},
+    exec::{lines::SkippedLine, ports::RecordSink, process::until, read_mode::ReadMode},
     host::{
         directory::HostDirectory,
+        notes,
+        position::Position,
         protocol::{
-            Action, CommandHead, CommandMeaning, Frame, Kind, Lent, RECORD_HEAD, SpawnFailure, ToHost,
+            Action, CommandHead, CommandMeaning, Frame, Kind, Pipe, RECORD_HEAD, SpawnFailure, ToHost,
         },
+        socket::WriteHalf,
     },
     session::{DecodedBatch, Record, RecordDecoder, SessionState},
 };
@@ -33,6 +42,8 @@ pub(super) struct Progress {
     pub(super) notable: u64,
     /// The events of all records up to this position have been sent.
     pub(super) sent: u64,
+    /// Whether everything was sent that the spool had when the host was found.
+    pub(super) caught_up: bool,
     /// Whether the host has ended its agent.
     pub(super) ended: bool,
 }
@@ -42,22 +53,30 @@ pub(super) struct Progress {
 pub(super) enum FeedEnd {
     /// The host has closed the connection.
     Closed,
-    /// A frame is invalid, or records are missing.
+    /// A frame is invalid, or a part of the spool is missing.
     Broken,
+}
+
+impl From<io::Error> for FeedEnd {
+    fn from(error: io::Error) -> Self {
+        tracing::error!(%error, "an agent's spool cannot be read");
+        Self::Broken
+    }
 }
 
 pub(super) struct Feed<S> {
     decoder: Arc<Mutex<RecordDecoder>>,
     /// Always locked before the decoder.
-    lending: Arc<Mutex<Lending>>,
+    awaited: Arc<Mutex<Awaited>>,
     /// The host's directory.
     directory: HostDirectory,
-    /// The agent's output, while it is lent.
-    loan: Option<Loan>,
-    /// Whether the host can lend the output.
-    lends: bool,
-    /// Whether to ask for the output next.
-    asks: bool,
+    /// The spool; `None` for a host of version 2, which sends all records.
+    spool: Option<SpoolReader>,
+    pipe: Option<HeldPipe>,
+    /// The connection to the host; the host reads its end when nobody has it any more.
+    connection: Option<Arc<WriteHalf>>,
+    /// When to try again to move output, because the disk is full or fails.
+    retry: Option<Instant>,
     sink: S,
     /// Sender of messages to the host; closed when the instance ends.
     messages: mpsc::WeakUnboundedSender<Bytes>,
@@ -73,7 +92,7 @@ pub(super) struct Feed<S> {
 pub(super) struct FeedHandle {
     decoder: Arc<Mutex<RecordDecoder>>,
     /// Always locked before the decoder.
-    lending: Arc<Mutex<Lending>>,
+    awaited: Arc<Mutex<Awaited>>,
     /// Whether events are wanted. The feed drops them when this is dropped.
     pub(super) mode: watch::Sender<ReadMode>,
     pub(super) progressed: watch::Receiver<Progress>,
@@ -84,47 +103,60 @@ impl FeedHandle {
         lock(&self.decoder)
     }
 
-    /// Must not be called while the decoder is locked.
-    pub(super) fn lending(&self) -> MutexGuard<'_, Lending> {
-        lock(&self.lending)
+    /// Makes the message for a command. The caller must send it before another one is made, and must not have locked the
+    /// decoder.
+    pub(super) fn awaited(&self) -> MutexGuard<'_, Awaited> {
+        lock(&self.awaited)
     }
 }
 
 /// What happens next.
 enum FeedEvent {
     /// The host has sent bytes, or closed the connection.
-    Host(std::io::Result<usize>),
+    Host(io::Result<usize>),
     /// The log has a newer checkpoint.
     Committed,
-    /// The lent output may contain more.
-    Output(std::io::Result<ReadReason>),
+    /// There may be more output to be moved.
+    Output,
+    /// Events are not wanted any more.
+    Unwanted,
+}
+
+/// Where the records of a feed come from.
+pub(super) struct FeedSource {
+    /// The spool; `None` for a host of version 2.
+    pub(super) spool: Option<SpoolReader>,
+    /// Where messages to the host go. Closed for a dead host.
+    pub(super) messages: mpsc::WeakUnboundedSender<Bytes>,
+    /// `None` for a dead host.
+    pub(super) connection: Option<Arc<WriteHalf>>,
 }
 
 impl<S: RecordSink> Feed<S> {
-    /// Makes the feed of an instance. `messages` go to the host, which lends the agent's output if `lends`; for the
-    /// spool of a dead host the channel is closed. `committed` is the position of the newest checkpoint that the log
-    /// has.
+    /// Makes the feed of an instance. `committed` is the position of the newest checkpoint that the log has.
     pub(super) fn new(
         limits: &BridgeLimits,
         directory: HostDirectory,
         decoder: RecordDecoder,
         sink: S,
-        messages: mpsc::WeakUnboundedSender<Bytes>,
-        lends: bool,
+        source: FeedSource,
         committed: watch::Receiver<u64>,
     ) -> (Self, FeedHandle) {
-        let (decoder, lending) = (Arc::new(Mutex::new(decoder)), Arc::default());
+        let FeedSource { spool, messages, connection } = source;
+        let awaited = Awaited::new(spool.as_ref().map(SpoolReader::decoded));
+        let (decoder, awaited) = (Arc::new(Mutex::new(decoder)), Arc::new(Mutex::new(awaited)));
         let (mode, watched) = watch::channel(ReadMode::Live);
         let (progress, progressed) = watch::channel(Progress::default());
         let handle =
-            FeedHandle { decoder: Arc::clone(&decoder), lending: Arc::clone(&lending), mode, progressed };
+            FeedHandle { decoder: Arc::clone(&decoder), awaited: Arc::clone(&awaited), mode, progressed };
         let feed = Self {
             decoder,
-            lending,
+            awaited,
             directory,
-            loan: None,
-            lends,
-            asks: true,
+            spool,
+            pipe: None,
+            connection,
+            retry: None,
             sink,
             messages,
             progress,
@@ -136,7 +168,7 @@ impl<S: RecordSink> Feed<S> {
         (feed, handle)
     }
 
-    /// Reads until the host closes the connection or a frame is invalid. Returns the feed and the reason.
+    /// Reads until the host closes the connection, or something is invalid. Returns the feed and the reason.
     pub(super) async fn run(
         mut self,
         mut host: impl AsyncRead + Unpin,
@@ -146,128 +178,100 @@ impl<S: RecordSink> Feed<S> {
         let position = self.position();
         self.progress.send_modify(|progress| progress.sent = position);
         loop {
-            if self.take(&mut buffer).await.is_err() {
-                return (self, FeedEnd::Broken);
-            }
-            self.take_lines().await;
-            if std::mem::take(&mut self.asks) && self.lends {
-                self.borrow();
+            let taken = match self.take(&mut buffer).await {
+                Ok(()) => self.read_spool().await,
+                Err(end) => Err(end),
+            };
+            if let Err(end) = taken {
+                return (self, end);
             }
             buffer.reserve(self.limits.read_bytes);
             match self.next(&mut host, &mut buffer).await {
                 FeedEvent::Host(Ok(0) | Err(_)) => return (self, FeedEnd::Closed),
                 FeedEvent::Host(Ok(_)) => {}
                 FeedEvent::Committed => self.let_go(),
-                FeedEvent::Output(reason) => self.look(reason),
+                FeedEvent::Output => self.move_output().await,
+                FeedEvent::Unwanted => self.return_pipe(),
             }
         }
     }
 
     async fn next(&mut self, host: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) -> FeedEvent {
-        let loan = self.loan.as_ref();
+        let has_room = self.spool.as_ref().is_some_and(|spool| spool.output.has_room());
+        let pipe = self.pipe.as_ref().filter(|_| has_room && self.retry.is_none());
+        let (holds, retry) = (self.pipe.is_some(), self.retry);
         tokio::select! {
             biased;
             Ok(()) = self.committed.changed() => FeedEvent::Committed,
             read = host.read_buf(buffer) => FeedEvent::Host(read),
-            reason = async { match loan {
-                Some(loan) => loan.ready().await,
+            Ok(_) = self.mode.wait_for(|mode| *mode == ReadMode::Discard), if holds => FeedEvent::Unwanted,
+            () = async { match pipe {
+                // An error is reported by the attempt to move output.
+                Some(pipe) => drop(pipe.ready().await),
                 None => std::future::pending().await,
-            } } => FeedEvent::Output(reason),
+            } } => FeedEvent::Output,
+            () = until(retry) => FeedEvent::Output,
         }
     }
 
-    /// Lets the host drop records whose checkpoint the log has.
+    /// Drops what the log has a checkpoint behind, and lets the host do so.
     fn let_go(&mut self) {
         let position = *self.committed.borrow_and_update();
-        match &mut self.loan {
-            Some(loan) => loan.committed(position),
-            None => self.send_to_host(&ToHost::Trim { before: position + 1 }),
+        if let Some(spool) = &mut self.spool {
+            spool.output.trim(Position::offset(position));
         }
-        self.discard();
+        self.send_to_host(&ToHost::Trim { before: position + 1 });
     }
 
-    fn discard(&mut self) {
-        let Some(loan) = &mut self.loan else { return };
-        let lending = lock(&self.lending);
-        let in_turn = lock(&self.decoder).state().in_turn();
-        if let Some(message) = loan.discard(in_turn) {
-            if !in_turn && lending.may_go_on() {
-                // The bytes may be all from which the host can learn that no turn is open.
-                self.send_to_host(&ToHost::Idle);
+    /// Moves output from the agent's pipe to the spool.
+    async fn move_output(&mut self) {
+        self.retry = None;
+        let (Some(pipe), Some(spool)) = (&self.pipe, &mut self.spool) else { return };
+        match pipe.move_to(&mut spool.output, self.limits.read_bytes) {
+            Ok(moved) => {
+                spool.grown(spool.output.range().1);
+                if moved == Moved::End {
+                    // The host reports how the agent ended.
+                    self.return_pipe();
+                }
             }
-            self.send_to_host(&message);
+            Err(error) => {
+                tracing::warn!(%error, "an agent's output cannot be spooled; it waits");
+                self.retry = Some(Instant::now() + self.limits.host.disk_retry);
+                self.agent_waits().await;
+            }
         }
     }
 
-    /// Reads new bytes of the lent output.
-    fn look(&mut self, reason: std::io::Result<ReadReason>) {
-        let lending = lock(&self.lending);
-        let Some(loan) = self.loan.as_mut().filter(|_| lending.is_lent()) else {
-            self.loan = None;
+    /// The agent is silent because the disk is full, so it must not be taken for a hanging one.
+    async fn agent_waits(&mut self) {
+        let batch = DecodedBatch { events: vec![AgentEvent::Alive], ..DecodedBatch::default() };
+        self.hand_on(batch, 0, false).await;
+    }
+
+    fn return_pipe(&mut self) {
+        // Closed before the host is told.
+        if self.pipe.take().is_some() {
+            self.retry = None;
+            self.send_to_host(&ToHost::Return);
+        }
+    }
+
+    /// Takes the pipe that the host hands over.
+    async fn take_pipe(&mut self, payload: &[u8]) {
+        let (Ok(asked), Some(connection)) = (serde_json::from_slice::<Pipe>(payload), &self.connection)
+        else {
             return;
         };
-        let in_turn = lock(&self.decoder).state().in_turn();
-        let goes_on = reason.and_then(|reason| loan.read(reason, in_turn));
-        drop(lending);
-        match goes_on {
-            Ok(true) => {}
-            // The host reports how the agent ended.
-            Ok(false) => self.give_back(),
-            Err(error) => self.cannot_borrow(&error),
-        }
-        self.discard();
-    }
-
-    /// Asks for the output, unless it is lent already.
-    fn borrow(&self) {
-        let mut lending = lock(&self.lending);
-        let (position, running) = {
-            let decoder = self.decoder();
-            (decoder.state().position, decoder.state().running)
-        };
-        if let Some(message) = running.then(|| lending.ask(position)).flatten() {
-            self.send_to_host(&message);
-        }
-    }
-
-    fn give_back(&mut self) {
-        self.loan = None;
-        let mut lending = lock(&self.lending);
-        if let Some(message) = lending.give_back() {
-            self.send_to_host(&message);
-            // Trims what the log has received while the output was lent.
-            self.send_to_host(&ToHost::Trim { before: *self.committed.borrow() + 1 });
-        }
-    }
-
-    fn cannot_borrow(&mut self, error: &std::io::Error) {
-        tracing::info!(%error, "an agent's output cannot be read here; its host passes it on");
-        self.lends = false;
-        self.give_back();
-    }
-
-    /// Handles a host's frame about the lent output.
-    async fn lending_changed(&mut self, frame: &Frame) {
-        if frame.kind == Kind::Lent {
-            let position = self.decoder().state().position;
-            let lent = serde_json::from_slice::<Lent>(&frame.payload);
-            let Some(lent) = lent.ok().filter(|lent| lent.next == position + 1) else {
-                return self.give_back();
-            };
-            if !lock(&self.lending).lent() {
-                return;
+        let longest = self.limits.host.start;
+        let taken = HeldPipe::take(self.directory.clone(), asked, Arc::clone(connection), longest).await;
+        let looked = self.spool.as_mut().map_or(Ok(()), |spool| spool.output.look_again());
+        match taken.and_then(|pipe| looked.map(|()| pipe)) {
+            Ok(pipe) => self.pipe = Some(pipe),
+            Err(error) => {
+                tracing::info!(%error, "an agent's output cannot be read here; its host passes it on");
+                self.send_to_host(&ToHost::Return);
             }
-            let longest = self.limits.host.start;
-            match Loan::take(self.directory.clone(), lent, longest).await {
-                Ok(loan) => self.loan = Some(loan),
-                Err(error) => self.cannot_borrow(&error),
-            }
-        } else if frame.kind == Kind::Recall {
-            self.give_back();
-        } else if frame.kind == Kind::Discarded
-            && let (Some(loan), Ok(bytes)) = (&mut self.loan, frame.payload.as_ref().try_into())
-        {
-            loan.discarded(u64::from_le_bytes(bytes));
         }
     }
 
@@ -295,84 +299,146 @@ impl<S: RecordSink> Feed<S> {
         self.decoder().state().clone()
     }
 
-    /// Takes all whole frames off the front of a buffer, decodes them and sends their events.
+    /// Takes all whole frames off the front of a buffer. Notes wait until the output in front of them is decoded.
     pub(super) async fn take(&mut self, buffer: &mut BytesMut) -> Result<(), FeedEnd> {
-        // The longest frame: the longest line, and the bytes that were read together with its end.
-        let longest = self.limits.record_bytes + self.limits.read_bytes + RECORD_HEAD;
-        let about = self.limits.read_bytes.min(self.cadence.bytes());
+        // The longest frame: a command; of version 2 the longest line, and the bytes that were read together with its end.
+        let longest = self
+            .limits
+            .host
+            .command_bytes
+            .max(self.limits.record_bytes + self.limits.read_bytes + RECORD_HEAD);
+        let about = self.about();
         loop {
             let mut batch = DecodedBatch::default();
-            let (mut bytes, mut ended, mut stuck) = (0, false, false);
-            let mut about_loan = None;
-            {
-                let mut lending = lock(&self.lending);
-                let mut decoder = lock(&self.decoder);
-                while bytes < about {
-                    let Some(frame) = Frame::next(buffer, longest).map_err(|_| FeedEnd::Broken)? else {
-                        break;
-                    };
-                    bytes += RECORD_HEAD + frame.payload.len();
-                    if frame.count > 0 && frame.first > decoder.state().position + 1 {
-                        return Err(FeedEnd::Broken);
-                    }
-                    ended |= frame.kind == Kind::Ended;
-                    stuck |= frame.kind == Kind::Stuck;
-                    if matches!(frame.kind, Kind::Lent | Kind::Discarded | Kind::Recall) {
-                        about_loan = Some(frame);
-                        break;
-                    }
-                    if frame.kind == Kind::Command {
-                        lending.came_back(&frame.payload);
-                    } else if frame.kind == Kind::Known {
-                        lending.was_known(&frame.payload);
-                    }
-                    decode(&frame, &mut decoder, &mut batch);
+            let (mut bytes, mut ended) = (0, false);
+            while bytes < about {
+                let Some(frame) = Frame::next(buffer, longest).map_err(|_| FeedEnd::Broken)? else { break };
+                bytes += RECORD_HEAD + frame.payload.len();
+                match frame.kind {
+                    Kind::Ended => ended = true,
+                    Kind::Stuck => self.agent_waits().await,
+                    Kind::Pipe => self.take_pipe(&frame.payload).await,
+                    Kind::Recall => self.return_pipe(),
+                    Kind::Known => lock(&self.awaited).was_known(&frame.payload),
+                    Kind::Grown => self.grown(&frame.payload),
+                    Kind::Hello => {}
+                    Kind::Output
+                    | Kind::Command
+                    | Kind::SpawnFailed
+                    | Kind::Exited
+                    | Kind::OutputClosed
+                    | Kind::Skipped => self.record(frame, &mut batch)?,
                 }
             }
             if bytes == 0 {
                 return Ok(());
             }
-            if stuck && batch.events.is_empty() {
-                // The agent is silent because the disk is full, so it must not be taken for a hanging agent.
-                batch.events.push(AgentEvent::Alive);
+            if ended {
+                // Everything in front of the end must have been sent. What was commanded since is not noted any more.
+                lock(&self.awaited).clear();
+                self.read_spool().await?;
             }
             self.hand_on(batch, bytes, ended).await;
-            if let Some(frame) = about_loan {
-                self.lending_changed(&frame).await;
+        }
+    }
+
+    /// Most bytes of one batch, roughly.
+    fn about(&self) -> usize {
+        self.limits.read_bytes.min(self.cadence.bytes())
+    }
+
+    fn grown(&mut self, payload: &[u8]) {
+        if let (Some(spool), Ok(end)) = (&mut self.spool, payload.try_into()) {
+            spool.grown(u64::from_le_bytes(end));
+        }
+    }
+
+    /// Takes a record from the host: a note, or a record of version 2, which is decoded at once.
+    fn record(&mut self, frame: Frame, batch: &mut DecodedBatch) -> Result<(), FeedEnd> {
+        let mut awaited = lock(&self.awaited);
+        if frame.kind == Kind::Command {
+            awaited.came_back(&frame.payload);
+        }
+        match &mut self.spool {
+            Some(spool) => spool.add_note(frame),
+            None => {
+                let mut decoder = lock(&self.decoder);
+                if frame.count > 0 && frame.first > decoder.state().position + 1 {
+                    return Err(FeedEnd::Broken);
+                }
+                decode(&frame, &mut decoder, batch);
             }
         }
+        Ok(())
     }
 
-    /// Decodes whole lines of the lent output and sends their events.
-    async fn take_lines(&mut self) {
-        while let Some((batch, bytes)) = self.decode_lines() {
+    /// Decodes what is in the spool, and sends its events.
+    pub(super) async fn read_spool(&mut self) -> Result<(), FeedEnd> {
+        let about = self.about();
+        while let Some((batch, bytes)) = self.decode_some(about)? {
             self.hand_on(batch, bytes, false).await;
         }
-        let longest = self.limits.spooled_record_bytes();
-        if self.loan.as_ref().is_some_and(|loan| loan.is_too_long(longest)) {
-            self.give_back();
+        if self.spool.as_ref().is_some_and(SpoolReader::is_caught_up) {
+            self.progress.send_if_modified(|progress| !std::mem::replace(&mut progress.caught_up, true));
         }
+        Ok(())
     }
 
-    /// Decodes some lines. Returns their events and their number of bytes.
-    fn decode_lines(&mut self) -> Option<(DecodedBatch, usize)> {
-        let longest = self.limits.spooled_record_bytes();
-        let about = self.limits.read_bytes.min(self.cadence.bytes());
-        let mut lending = lock(&self.lending);
-        if !lending.is_lent() {
-            self.loan = None;
+    /// Decodes the rest of the spool of a host that is dead, as are all processes of its agent.
+    pub(super) async fn read_dead_spool(&mut self) -> Result<(), FeedEnd> {
+        let Some(spool) = &mut self.spool else { return Ok(()) };
+        if let Some(pipe) = self.pipe.take() {
+            while pipe.move_to(&mut spool.output, self.limits.read_bytes)? == Moved::Some
+                && spool.output.has_room()
+            {}
         }
-        let loan = self.loan.as_mut().filter(|_| lending.may_go_on())?;
-        let payload = loan.lines(about, longest)?;
-        let bytes = payload.len();
+        spool.output.look_again()?;
+        spool.grown(spool.output.range().1);
+        let known = spool.noted();
+        let notes = notes::read(self.directory.dir(), known)?;
+        let position = lock(&self.decoder).state().position;
+        if Position::offset(position) > 0 && notes.first.is_none_or(|first| first > position) {
+            tracing::error!("a part of an agent's notes is missing");
+            return Err(FeedEnd::Broken);
+        }
+        let mut notes = notes.frames;
+        let longest = notes.len();
+        while let Some(note) = Frame::next(&mut notes, longest).map_err(|_| FeedEnd::Broken)? {
+            if note.first > known {
+                spool.add_note(note);
+            }
+        }
+        lock(&self.awaited).clear();
+        self.read_spool().await
+    }
+
+    /// Decodes about `about` bytes. Returns their events and their number; `None` if there is nothing at present.
+    fn decode_some(&mut self, about: usize) -> Result<Option<(DecodedBatch, usize)>, FeedEnd> {
+        let Some(spool) = &mut self.spool else { return Ok(None) };
+        let mut awaited = lock(&self.awaited);
         let mut decoder = lock(&self.decoder);
-        let first = decoder.state().position + 1;
-        let count = lines::count(payload);
-        let mut batch = DecodedBatch::default();
-        decoder.record(first, Record::Output { count, bytes: payload }, &mut batch);
-        loan.decoded(bytes);
-        lending.decoded += bytes as u64;
-        Some((batch, bytes))
+        let (mut batch, mut bytes, mut found) = (DecodedBatch::default(), 0, false);
+        while bytes < about
+            && let Some(piece) = spool.next(awaited.is_empty(), about)?
+        {
+            found = true;
+            match piece {
+                SpoolPiece::Output(offset, output) => {
+                    bytes += output.len();
+                    decoder.spooled_output(offset, &output, &mut batch);
+                }
+                SpoolPiece::LastLine(position, line) => {
+                    decoder.record(position, Record::Output { count: 1, bytes: &line }, &mut batch);
+                }
+                SpoolPiece::Skipped(position, SkippedLine { bytes: length, prefix }) => {
+                    tracing::warn!(bytes = length, "a line of the agent is too long and is skipped");
+                    decoder.record(position, Record::Skipped { bytes: length, prefix: &prefix }, &mut batch);
+                }
+                SpoolPiece::Note(note) => decode(&note, &mut decoder, &mut batch),
+            }
+        }
+        awaited.decoded = Some(spool.decoded());
+        Ok(found.then_some((batch, bytes)))
     }
 
     async fn hand_on(&mut self, mut batch: DecodedBatch, bytes: usize, ended: bool) {
@@ -380,21 +446,15 @@ impl<S: RecordSink> Feed<S> {
             line.push(b'\n');
             let head =
                 CommandHead { id, action: Action::Write, opens_turn: false, meaning: CommandMeaning::Reply };
-            let mut lending = lock(&self.lending);
-            let position = self.decoder().state().position;
-            self.send_to_host(&lending.command(head, line.into(), position));
+            let mut awaited = lock(&self.awaited);
+            self.send_to_host(&awaited.command(head, line.into()));
         }
         // Before the records: a client that receives a turn's end may send the next prompt at once, and by then the
         // instance must know that the turn has ended.
         if batch.notable {
             self.progress.send_modify(|progress| progress.notable += 1);
-            self.asks = true;
-            if let Some(loan) = &mut self.loan {
-                loan.expect_soon();
-            }
         }
-        let most = self.loan.as_ref().map_or(u64::MAX, Loan::checkpoint_bytes);
-        let due = self.cadence.is_due_after(bytes as u64, batch.turn_ended, most);
+        let due = self.cadence.is_due_after(bytes as u64, batch.turn_ended);
         let (position, checkpoint) = {
             let decoder = self.decoder();
             // A checkpoint of its own needs a position of its own.
@@ -410,9 +470,6 @@ impl<S: RecordSink> Feed<S> {
         }
         if checkpoint.is_some() {
             self.cadence.restart();
-            if let Some(loan) = &mut self.loan {
-                loan.checkpointed(position, lock(&self.lending).decoded);
-            }
         }
         // Output without events needs checkpoints as well: what is behind them makes room in the spool.
         if !batch.events.is_empty() || checkpoint.is_some() {
@@ -459,19 +516,14 @@ fn decode(frame: &Frame, decoder: &mut RecordDecoder, batch: &mut DecodedBatch) 
         Kind::Exited => Record::Exited(serde_json::from_slice(payload).unwrap_or_default()),
         Kind::OutputClosed => Record::OutputClosed,
         Kind::Skipped => {
-            // A host of an earlier version says no more, and ends the agent.
             let (bytes, prefix) = payload
                 .split_first_chunk()
                 .map_or((0, &[][..]), |(bytes, prefix)| (u64::from_le_bytes(*bytes), prefix));
             Record::Skipped { bytes, prefix }
         }
-        Kind::Hello
-        | Kind::Ended
-        | Kind::Stuck
-        | Kind::Lent
-        | Kind::Discarded
-        | Kind::Recall
-        | Kind::Known => return,
+        Kind::Hello | Kind::Ended | Kind::Stuck | Kind::Pipe | Kind::Recall | Kind::Known | Kind::Grown => {
+            return;
+        }
     };
     if frame.count > 0 {
         decoder.record(frame.first, record, batch);

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     exec::ports::{ControlSource, RecordSink},
-    host::{directory::HostDirectory, spool},
+    host::{directory::HostDirectory, earlier, notes},
     session::{RecordDecoder, Session, gone},
 };
 
@@ -54,7 +54,7 @@ pub(super) async fn host<O: ControlSource, S: RecordSink>(
     loop {
         // An earlier gateway may have been starting a host, which may not exist yet, or be about to listen. It has no
         // commands yet. If two hosts start, the one that gets the lock serves the instance.
-        let unborn = !began && !spool::has_records(directory.dir());
+        let unborn = !began && !has_records(directory);
         let (decoder, adopted_turn) = if unborn && !directory.is_live() {
             if early.stopped {
                 return Err(AgentExit::Stopped);
@@ -67,16 +67,17 @@ pub(super) async fn host<O: ControlSource, S: RecordSink>(
         let connecting = link::connect(directory, from, agent.agent.config().limits.host.start);
         let link = early.during(directory, &mut hosted.control, connecting).await?;
         // A host whose gateway has gone before the host listened exits.
-        if matches!(link, Err(NoLink::Dead))
-            && unborn
-            && started < STARTS
-            && !spool::has_records(directory.dir())
-        {
+        if matches!(link, Err(NoLink::Dead)) && unborn && started < STARTS && !has_records(directory) {
             continue;
         }
         let Early { commands, stopped } = early;
         return Ok(Found { link, decoder, commands, stopped, adopted_turn });
     }
+}
+
+/// Whether a host has written anything.
+fn has_records(directory: &HostDirectory) -> bool {
+    notes::exist(directory.dir()) || earlier::has_records(directory.dir())
 }
 
 /// Control messages that arrive while the host of an instance is found or started.

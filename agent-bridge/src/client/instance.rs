@@ -1,25 +1,27 @@
 //! An agent instance under a host: finds or starts its host, and serves it while the two are connected.
 
-use bytes::Bytes;
+use std::io;
+
 use switchboard_core::agent::AgentExit;
 use tokio::sync::mpsc;
 
 use super::{
     connected::ConnectedInstance,
     ending,
-    feed::Feed,
+    feed::{Feed, FeedHandle, FeedSource},
     find::{self, Found},
     link::{Link, NoLink},
+    spool_reader::SpoolReader,
     starter::{HostStarter, HostedInstance},
 };
 use crate::{
-    dialect::Framing,
     exec::{
         ports::{ControlSource, RecordSink},
         process::Owned,
     },
     host::{
         directory::HostDirectory,
+        earlier,
         protocol::{ToHost, VERSION},
     },
     session::{Input, Session},
@@ -40,29 +42,31 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
         Ok(found) => found,
         Err(exit) => return exit,
     };
-    let from = decoder.state().position + 1;
+    let position = decoder.state().position;
     let HostedInstance { control, records, committed, .. } = instance;
-    let feed = |messages: mpsc::WeakUnboundedSender<Bytes>, lends| {
-        Feed::new(&config.limits, directory.clone(), decoder, records, messages, lends, committed)
-    };
-    let Link { read, buffer, messages, writer, hello } = match link {
+    let feed = |source| Feed::new(&config.limits, directory.clone(), decoder, records, source, committed);
+    let Link { read, buffer, messages, writer, connection, hello } = match link {
         Ok(link) => link,
-        Err(why) => {
-            let (feed, _handle) = feed(mpsc::unbounded_channel().0.downgrade(), false);
-            return without_link(agent, &directory, why, feed).await;
-        }
+        Err(why) => return without_link(agent, &directory, why, position, feed).await,
     };
     let is_earlier = hello.version != VERSION;
-    let lends = hello.lends && !is_earlier && matches!(config.dialect.framing(), Framing::Lines { .. });
-    let (feed, handle) = feed(messages.downgrade(), lends);
-    feed.found_first(hello.first);
-    if hello.first > feed.position() + 1 {
-        return ending::records_lost(&directory).await;
-    }
-    // Records before a checkpoint that the log has are no longer needed.
-    let _ = messages.send(ToHost::Trim { before: from }.encode());
-    session.attach(hello.next.saturating_sub(1), adopted_turn);
+    let spool = if is_earlier {
+        None
+    } else {
+        let Ok(mut spool) = open_spool(agent, &directory, position) else {
+            return ending::records_lost(&directory).await;
+        };
+        spool.found(hello.end, hello.noted);
+        Some(spool)
+    };
+    let source = FeedSource { spool, messages: messages.downgrade(), connection: Some(connection) };
+    let (feed, handle) = feed(source);
     if is_earlier {
+        feed.found_first(hello.first);
+        if hello.first > feed.position() + 1 {
+            return ending::records_lost(&directory).await;
+        }
+        session.attach(hello.next.saturating_sub(1), adopted_turn);
         let (agent, version) = (&config.name, hello.version);
         tracing::info!(
             agent,
@@ -70,7 +74,11 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
             "an agent's host is of an earlier version; it is stopped after its turn"
         );
         session.retire();
+    } else {
+        session.attach(u64::MAX, adopted_turn);
     }
+    // What is in front of a checkpoint that the log has is no longer needed.
+    let _ = messages.send(ToHost::Trim { before: position + 1 }.encode());
     let mut instance =
         ConnectedInstance { agent, directory, session, feed: handle, messages, _writer: writer };
     let feeding = Owned(tokio::spawn(feed.run(read, buffer)));
@@ -81,13 +89,22 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
     instance.serve(control, feeding, first).await
 }
 
-/// Ends an instance to whose host there is no connection. If the host is dead or does not answer, `feed` decodes what
-/// the host has spooled.
+/// Opens the spool of a host, to be read from behind a position on.
+fn open_spool(agent: &HostStarter, directory: &HostDirectory, position: u64) -> io::Result<SpoolReader> {
+    let config = agent.agent.config();
+    let limits = &config.limits;
+    let (framing, room) = (config.dialect.framing(), limits.host.spool_bytes);
+    SpoolReader::open(directory.dir(), framing, position, room, limits.spooled_record_bytes())
+}
+
+/// Ends an instance to whose host there is no connection. If the host is dead or does not answer, a feed from `position`
+/// on decodes what is in its spool.
 async fn without_link<S: RecordSink>(
     agent: &HostStarter,
     directory: &HostDirectory,
     why: NoLink,
-    feed: Feed<S>,
+    position: u64,
+    feed: impl FnOnce(FeedSource) -> (Feed<S>, FeedHandle),
 ) -> AgentExit {
     match why {
         NoLink::Dead => {}
@@ -98,5 +115,15 @@ async fn without_link<S: RecordSink>(
             ending::kill(directory).await;
         }
     }
+    let spool = if earlier::has_records(directory.dir()) {
+        None
+    } else {
+        let Ok(spool) = open_spool(agent, directory, position) else {
+            return ending::records_lost(directory).await;
+        };
+        Some(spool)
+    };
+    let messages = mpsc::unbounded_channel().0.downgrade();
+    let (feed, _handle) = feed(FeedSource { spool, messages, connection: None });
     ending::decode_dead(agent, directory, feed).await
 }

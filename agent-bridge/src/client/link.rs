@@ -1,6 +1,6 @@
 //! Starts a host, and connects to a host.
 
-use std::{io, os::unix::net::UnixStream, process::Stdio, time::Duration};
+use std::{io, os::unix::net::UnixStream, process::Stdio, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use switchboard_core::agent::AgentInstanceId;
@@ -36,6 +36,8 @@ pub(super) struct Link {
     pub(super) buffer: BytesMut,
     pub(super) messages: mpsc::UnboundedSender<Bytes>,
     pub(super) writer: Owned<()>,
+    /// The write half; the host reads the end of the connection when nobody has it any more.
+    pub(super) connection: Arc<WriteHalf>,
     pub(super) hello: HostHello,
 }
 
@@ -118,7 +120,7 @@ pub(super) async fn start(agent: &HostStarter, instance: u64, chat: String, firs
     }
 }
 
-/// Connects to the running host of a directory, and asks for records from position `from`. A host of an earlier version
+/// Connects to the running host of a directory, and asks for notes (in version 2: records) from position `from`. A host of an earlier version
 /// that this gateway understands is greeted in that version; [`HostHello::version`] of the link says so.
 pub(super) async fn connect(
     directory: &HostDirectory,
@@ -142,7 +144,7 @@ pub(super) async fn connect(
             _ => Ok(greeted),
         }
     });
-    let Greeted { read, mut write, buffer, hello, version } = match greeted.await {
+    let Greeted { read, write, buffer, hello, version } = match greeted.await {
         Ok(Ok(greeted)) => greeted,
         Ok(Err(_)) if has_gone(directory).await => return Err(NoLink::Dead),
         Ok(Err(error)) => return Err(error.into()),
@@ -153,16 +155,18 @@ pub(super) async fn connect(
         return Err(NoLink::Version(hello.version));
     }
     let (messages, mut queue) = mpsc::unbounded_channel::<Bytes>();
+    let connection = Arc::new(write);
+    let write = Arc::clone(&connection);
     let writer = Owned(tokio::spawn(async move {
         while let Some(message) = queue.recv().await {
             if write.write_all(&message).await.is_err() {
                 break;
             }
         }
-        // Only dropping the read half ends the connection.
+        // The task ends with the instance, not before.
         std::future::pending::<()>().await;
     }));
-    Ok(Link { read, buffer, messages, writer, hello })
+    Ok(Link { read, buffer, messages, writer, connection, hello })
 }
 
 /// A connection whose hello the host has answered.
@@ -177,7 +181,7 @@ struct Greeted {
 
 async fn greet(socket: UnixStream, version: u32, from: u64) -> io::Result<Greeted> {
     socket::must_be_own(&socket)?;
-    let (mut read, mut write) = socket::split(socket)?;
+    let (mut read, write) = socket::split(socket)?;
     write.write_all(&ToHost::Hello { version, from }.encode()).await?;
     let mut buffer = BytesMut::new();
     // Records may follow directly: only the answer is parsed here.

@@ -1,17 +1,18 @@
 //! The gateway's side of agent hosts. A host is a process that owns an agent and outlives the gateway.
 
 mod agent;
+mod awaited;
 mod cadence;
 mod connected;
 mod ending;
 mod feed;
 mod find;
+mod held_pipe;
 mod hosts;
 mod instance;
 mod link;
-mod loan;
-mod peek;
 mod shutdown;
+mod spool_reader;
 mod starter;
 mod waiting;
 

@@ -29,7 +29,6 @@ impl ConnectedInstance<'_> {
         exit: AgentExit,
     ) -> AgentExit {
         self.feed.mode.send_replace(ReadMode::Discard);
-        self.give_back();
         self.say(&ToHost::Kill);
         let patience = self.agent.agent.config().limits.host.shutdown_ack;
         self.await_end(&mut feeding, None::<&mut NoControl>, patience).await;
@@ -42,7 +41,6 @@ impl ConnectedInstance<'_> {
         mut control: O,
         mut feeding: Feeding<S>,
     ) -> AgentExit {
-        self.give_back();
         self.say(&ToHost::Stop);
         let patience = self.patience();
         self.await_end(&mut feeding, Some(&mut control), patience).await;
@@ -111,11 +109,8 @@ impl ConnectedInstance<'_> {
 
     /// Handles a connection that has ended although this gateway did not end it.
     pub(super) async fn lost<S: RecordSink>(self, feed: Feed<S>, end: FeedEnd) -> AgentExit {
-        if end == FeedEnd::Broken {
+        if end == FeedEnd::Broken || !has_gone(&self.directory).await {
             return records_lost(&self.directory).await;
-        }
-        if !has_gone(&self.directory).await {
-            return gone("agent_taken_over", "Another gateway has taken up the agent.");
         }
         decode_dead(self.agent, &self.directory, feed).await
     }

@@ -1,5 +1,7 @@
 //! Counts and measures the lines of an agent's output, and skips lines that are too long.
 
+use bytes::{Buf as _, BytesMut};
+
 use crate::limits::SKIPPED_PREFIX_BYTES;
 
 /// Number of whole lines in `bytes`.
@@ -7,24 +9,9 @@ pub(crate) fn count(bytes: &[u8]) -> u32 {
     u32::try_from(memchr::memchr_iter(b'\n', bytes).count()).unwrap_or(u32::MAX)
 }
 
-/// Length of whole lines at the start of `bytes`: as many as fit into `about` bytes, but at least one. `None` if there
-/// is no whole line.
-pub(crate) fn length(bytes: &[u8], about: usize) -> Option<usize> {
-    let some = &bytes[..bytes.len().min(about)];
-    let last = memchr::memrchr(b'\n', some);
-    let end = last.or_else(|| memchr::memchr(b'\n', &bytes[some.len()..]).map(|end| some.len() + end));
-    end.map(|end| end + 1)
-}
-
-/// Whether one of these lines is longer than `longest` bytes.
-pub(crate) fn has_longer(lines: &[u8], longest: usize) -> bool {
-    let mut start = 0;
-    memchr::memchr_iter(b'\n', lines).any(|end| end - std::mem::replace(&mut start, end + 1) > longest)
-}
-
 /// Length of the whole lines in front of the first line that is longer than `longest` bytes, and whether there is such
 /// a line. It may lack its end. The first `searched` bytes contain no newline.
-pub(crate) fn whole(bytes: &[u8], searched: usize, longest: usize) -> (usize, bool) {
+fn whole(bytes: &[u8], searched: usize, longest: usize) -> (usize, bool) {
     let mut start = 0;
     for end in memchr::memchr_iter(b'\n', &bytes[searched..]) {
         let end = searched + end;
@@ -58,6 +45,64 @@ impl SkippedLine {
     }
 }
 
+/// What is at the front of a buffer.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    /// Whole lines.
+    Lines(BytesMut),
+    /// A line that was too long.
+    Skipped(SkippedLine),
+}
+
+/// Splits whole lines off the front of a buffer without searching the same bytes twice, and skips lines that are too
+/// long.
+#[derive(Debug)]
+pub(crate) struct LineSplitter {
+    searched: usize,
+    longest: usize,
+    /// The line that is being skipped. The buffer begins with what follows of it.
+    skipped: Option<SkippedLine>,
+}
+
+impl LineSplitter {
+    /// `longest` is the length of the longest line that is not skipped, in bytes.
+    pub(crate) fn new(longest: usize) -> Self {
+        Self { searched: 0, longest, skipped: None }
+    }
+
+    /// The next piece; `None` if more output is needed.
+    pub(crate) fn next(&mut self, buffer: &mut BytesMut) -> Option<Piece> {
+        if self.skipped.is_none() {
+            let (whole, is_too_long) = whole(buffer, self.searched, self.longest);
+            self.searched = if is_too_long { 0 } else { buffer.len() - whole };
+            self.skipped = is_too_long.then(SkippedLine::default);
+            if whole > 0 {
+                return Some(Piece::Lines(buffer.split_to(whole)));
+            }
+        }
+        let mut line = self.skipped.take()?;
+        let Some(end) = line.skip(buffer) else {
+            *buffer = BytesMut::new();
+            self.skipped = Some(line);
+            return None;
+        };
+        buffer.advance(end);
+        Some(Piece::Skipped(line))
+    }
+
+    /// The last line, which lacks its end, if there is one. What is put into the buffer then belongs to other output.
+    pub(crate) fn rest(&mut self, buffer: &mut BytesMut) -> Option<Piece> {
+        self.searched = 0;
+        if let Some(line) = self.skipped.take() {
+            return Some(Piece::Skipped(line));
+        }
+        (!buffer.is_empty()).then(|| {
+            buffer.extend_from_slice(b"\n");
+            Piece::Lines(buffer.split())
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,5 +129,34 @@ mod tests {
         assert_eq!(line.skip(b"cc\nnext\n"), Some(3));
         assert_eq!((line.bytes, line.prefix.len()), (6002, SKIPPED_PREFIX_BYTES));
         assert!(line.prefix.starts_with(b"aaa") && line.prefix.ends_with(b"bbb"));
+    }
+
+    #[test]
+    fn lines_come_whole_and_long_ones_are_skipped_however_they_arrive() {
+        for (text, expected) in [
+            ("one\n\ntwo two\nrest", "one\n\ntwo two\nrest\n"),
+            ("one\n12345678901\ntwo\n", "one\n[11 12345678901]two\n"),
+            ("12345678901\n\n123456789012", "[11 12345678901]\n[12 123456789012]"),
+            ("1234567890\n", "1234567890\n"),
+        ] {
+            for size in 1..=text.len() {
+                let mut lines = LineSplitter::new(10);
+                let (mut buffer, mut found) = (BytesMut::new(), String::new());
+                let mut note = |piece| match piece {
+                    Piece::Lines(whole) => found.push_str(std::str::from_utf8(&whole).unwrap()),
+                    Piece::Skipped(SkippedLine { bytes, prefix }) => {
+                        found.push_str(&format!("[{bytes} {}]", String::from_utf8(prefix).unwrap()));
+                    }
+                };
+                for part in text.as_bytes().chunks(size) {
+                    buffer.extend_from_slice(part);
+                    while let Some(piece) = lines.next(&mut buffer) {
+                        note(piece);
+                    }
+                }
+                lines.rest(&mut buffer).into_iter().for_each(note);
+                assert_eq!(found, expected, "{size} bytes a read");
+            }
+        }
     }
 }

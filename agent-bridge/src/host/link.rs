@@ -1,21 +1,22 @@
-//! The host's end of the socket: sends records to one gateway at a time and receives its messages.
+//! The host's end of the socket: serves one gateway at a time.
 
 use std::{io, os::fd::AsFd as _, sync::Arc};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use rustix::process::geteuid;
 use tokio::{
     io::AsyncReadExt,
     net::{UnixListener, UnixStream},
-    sync::{mpsc, oneshot},
+    sync::{Mutex, mpsc, watch},
     time::timeout,
 };
 
 use super::{
-    lending,
+    mover::HostOutput,
+    pipe,
+    position::Position,
     protocol::{HostHello, Kind, ToHost, VERSION, host_frame},
     socket::{self, ReadHalf, WriteHalf},
-    spool::Spool,
 };
 use crate::BridgeLimits;
 
@@ -29,9 +30,13 @@ const HELLO_BYTES: usize = 1024;
 /// What the host receives from its gateways.
 #[derive(Debug)]
 pub(super) enum GatewayMessage {
-    /// A gateway has connected and replaced the previous one, if any.
-    Connected,
-    /// The gateway has disconnected, and no other has replaced it.
+    /// A gateway has connected, and the one before it has gone. It wants the notes from position `from` on.
+    Connected {
+        from: u64,
+        /// The frames for the gateway. Few wait here: notes of its own commands, and of the ends of processes.
+        frames: mpsc::UnboundedSender<Bytes>,
+    },
+    /// The gateway has disconnected.
     Gone,
     Message(ToHost),
 }
@@ -39,73 +44,33 @@ pub(super) enum GatewayMessage {
 /// Accepts connections until the host exits.
 pub(super) fn listen(
     listener: UnixListener,
-    spool: Arc<Spool>,
+    output: Arc<HostOutput>,
     limits: BridgeLimits,
 ) -> mpsc::Receiver<GatewayMessage> {
     let (messages, receiver) = mpsc::channel(MESSAGES);
-    tokio::spawn(accept(listener, spool, limits, messages));
+    tokio::spawn(async move {
+        let connections = Connections { output, limits, messages, seat: Arc::default() };
+        loop {
+            match listener.accept().await {
+                Ok((socket, _)) if socket.peer_cred().is_ok_and(|peer| peer.uid() == geteuid().as_raw()) => {
+                    tokio::spawn(connections.clone().accept(socket));
+                }
+                Ok(_) => {}
+                // Probably out of descriptors.
+                Err(_) => tokio::time::sleep(connections.limits.host.disk_retry).await,
+            }
+        }
+    });
     receiver
 }
 
-async fn accept(
-    listener: UnixListener,
-    spool: Arc<Spool>,
+#[derive(Clone)]
+struct Connections {
+    output: Arc<HostOutput>,
     limits: BridgeLimits,
     messages: mpsc::Sender<GatewayMessage>,
-) {
-    // Dropping the sender ends the previous connection: there is one gateway at a time.
-    let mut current: Option<(oneshot::Sender<()>, tokio::task::JoinHandle<()>)> = None;
-    loop {
-        let Ok((socket, _)) = listener.accept().await else {
-            // Probably out of descriptors.
-            tokio::time::sleep(limits.host.disk_retry).await;
-            continue;
-        };
-        if !socket.peer_cred().is_ok_and(|peer| peer.uid() == geteuid().as_raw()) {
-            continue;
-        }
-        let Ok(Ok(Some((mut link, version, from)))) = timeout(limits.host.start, receive_hello(socket)).await
-        else {
-            continue;
-        };
-        if version != VERSION {
-            // A gateway of another version can only end this host.
-            if let Ok(Ok(())) = timeout(limits.host.start, link.answer(&spool)).await {
-                tokio::spawn(end_only(link, messages.clone()));
-            }
-            continue;
-        }
-        if let Some((replaced, connection)) = current.take() {
-            drop(replaced);
-            let _ = connection.await;
-        }
-        if messages.send(GatewayMessage::Connected).await.is_err() {
-            return;
-        }
-        let (replace, replaced) = oneshot::channel();
-        let (spool, messages) = (Arc::clone(&spool), messages.clone());
-        let start = limits.host.start;
-        link.longest = limits.host.command_bytes;
-        let connection = tokio::spawn(async move {
-            tokio::select! {
-                _ = replaced => {}
-                () = async {
-                    let mut state = spool.watch();
-                    let begun = async {
-                        // The output that was lent to the previous gateway must be spooled first.
-                        let _ = state.wait_for(|spool| !spool.lent).await;
-                        link.answer(&spool).await
-                    };
-                    if let Ok(Ok(())) = timeout(start, begun).await {
-                        serve(link, from, &spool, &messages).await;
-                    }
-                } => {
-                    let _ = messages.send(GatewayMessage::Gone).await;
-                }
-            }
-        });
-        current = Some((replace, connection));
-    }
+    /// Locked by the gateway that is served. It may be moving output, so it is never sent away.
+    seat: Arc<Mutex<()>>,
 }
 
 /// A connection whose hello was received.
@@ -113,68 +78,80 @@ struct Link {
     read: ReadHalf,
     write: WriteHalf,
     buffer: BytesMut,
-    longest: usize,
 }
 
-/// Receives the hello. Returns its version and the position from which records are wanted; `None` if the connection
-/// asked for the descriptor of the lent pipe, which is sent here.
-async fn receive_hello(socket: UnixStream) -> io::Result<Option<(Link, u32, u64)>> {
-    let (read, write) = socket::split(socket.into_std()?)?;
-    let mut link = Link { read, write, buffer: BytesMut::new(), longest: HELLO_BYTES };
-    match next(&mut link.read, &mut link.buffer, link.longest).await? {
-        Some(ToHost::Hello { version, from }) => Ok(Some((link, version, from))),
-        Some(ToHost::Take(lent)) => {
-            socket::send_descriptor(&link.write, lending::reopen(&lent)?.as_fd())?;
-            Ok(None)
+impl Connections {
+    async fn accept(self, socket: UnixStream) {
+        let start = self.limits.host.start;
+        let Ok(Ok(Some((link, version, from)))) = timeout(start, receive_hello(socket)).await else {
+            return;
+        };
+        if version != VERSION {
+            // A gateway of another version can only end this host.
+            let hello = HostHello { version: VERSION, first: 0, next: 0, end: 0, noted: 0 };
+            if let Ok(Ok(())) = timeout(start, link.write.write_all(&hello.frame())).await {
+                self.end_only(link).await;
+            }
+            return;
         }
-        Some(_) | None => Err(io::ErrorKind::InvalidData.into()),
-    }
-}
-
-impl Link {
-    /// Answers the hello.
-    async fn answer(&mut self, spool: &Spool) -> io::Result<()> {
-        let (first, next) = spool.range();
-        let hello = HostHello { version: VERSION, first, next, lends: cfg!(target_os = "linux") };
-        self.write.write_all(&host_frame(Kind::Hello, &serde_json::to_vec(&hello)?)).await
-    }
-}
-
-async fn end_only(mut link: Link, messages: mpsc::Sender<GatewayMessage>) {
-    while let Ok(Some(message)) = next(&mut link.read, &mut link.buffer, HELLO_BYTES).await {
-        if matches!(message, ToHost::Stop | ToHost::Kill) {
-            let _ = messages.send(GatewayMessage::Message(message)).await;
+        if let Ok(_seat) = timeout(start, self.seat.lock()).await {
+            self.serve(link, from).await;
         }
     }
-}
 
-/// Serves a gateway until it disconnects.
-async fn serve(link: Link, from: u64, spool: &Spool, messages: &mpsc::Sender<GatewayMessage>) {
-    let Link { read, mut write, buffer, longest } = link;
-    tokio::select! {
-        () = receive(read, buffer, longest, spool, messages) => {}
-        sent = send(&mut write, from, spool) => {
-            if let Err(error) = sent {
-                tracing::debug!(%error, "a gateway could not be sent records");
+    /// Serves a gateway until it disconnects.
+    async fn serve(&self, link: Link, from: u64) {
+        let Link { read, write, buffer } = link;
+        let (frames, queue) = mpsc::unbounded_channel();
+        let end = self.output.watch_end();
+        if self.messages.send(GatewayMessage::Connected { from, frames }).await.is_err() {
+            return;
+        }
+        tokio::select! {
+            () = self.receive(read, buffer) => {}
+            sent = send(write, queue, end) => {
+                if let Err(error) = sent {
+                    tracing::debug!(%error, "a gateway could not be sent notes");
+                }
+            }
+        }
+        let _ = self.messages.send(GatewayMessage::Gone).await;
+    }
+
+    async fn receive(&self, mut read: ReadHalf, mut buffer: BytesMut) {
+        let longest = self.limits.host.command_bytes;
+        while let Ok(Some(message)) = next(&mut read, &mut buffer, longest).await {
+            if let ToHost::Trim { before } = message {
+                // At once, even while the host is busy: the agent may be waiting for room in the spool.
+                self.output.trim(Position::offset(before));
+            }
+            if self.messages.send(GatewayMessage::Message(message)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn end_only(&self, mut link: Link) {
+        while let Ok(Some(message)) = next(&mut link.read, &mut link.buffer, HELLO_BYTES).await {
+            if matches!(message, ToHost::Stop | ToHost::Kill) {
+                let _ = self.messages.send(GatewayMessage::Message(message)).await;
             }
         }
     }
 }
 
-async fn receive(
-    mut read: ReadHalf,
-    mut buffer: BytesMut,
-    longest: usize,
-    spool: &Spool,
-    messages: &mpsc::Sender<GatewayMessage>,
-) {
-    while let Ok(Some(message)) = next(&mut read, &mut buffer, longest).await {
-        if let ToHost::Trim { before } = message {
-            // Trims at once, even while the host is busy: the agent may be waiting for room in the spool.
-            spool.trim(before);
-        } else if messages.send(GatewayMessage::Message(message)).await.is_err() {
-            return;
+/// Receives the hello. Returns its version and the position from which notes are wanted; `None` if the connection
+/// asked for the descriptor of the pipe, which is sent here.
+async fn receive_hello(socket: UnixStream) -> io::Result<Option<(Link, u32, u64)>> {
+    let (read, write) = socket::split(socket.into_std()?)?;
+    let mut link = Link { read, write, buffer: BytesMut::new() };
+    match next(&mut link.read, &mut link.buffer, HELLO_BYTES).await? {
+        Some(ToHost::Hello { version, from }) => Ok(Some((link, version, from))),
+        Some(ToHost::Take(asked)) => {
+            socket::send_descriptor(&link.write, pipe::reopen(&asked)?.as_fd())?;
+            Ok(None)
         }
+        Some(_) | None => Err(io::ErrorKind::InvalidData.into()),
     }
 }
 
@@ -197,28 +174,23 @@ async fn next(
     }
 }
 
-/// Sends records as they are spooled, and [`Kind::Ended`] after the last one.
-async fn send(write: &mut WriteHalf, from: u64, spool: &Spool) -> io::Result<()> {
-    let mut changes = spool.watch();
-    let mut records = spool.read_from(from)?;
-    let mut stuck = changes.borrow().stuck;
+/// Sends frames, and how far this host has moved output.
+async fn send(
+    write: WriteHalf,
+    mut queue: mpsc::UnboundedReceiver<Bytes>,
+    mut end: watch::Receiver<u64>,
+) -> io::Result<()> {
     loop {
-        let state = *changes.borrow_and_update();
-        let part = records.next()?;
-        if !part.is_empty() {
-            write.write_all(&part).await?;
-            continue;
-        }
-        if std::mem::replace(&mut stuck, state.stuck) != state.stuck {
-            write.write_all(&host_frame(Kind::Stuck, &[])).await?;
-        }
-        if state.ended {
-            write.write_all(&host_frame(Kind::Ended, &[])).await?;
-            // The gateway's shutdown acknowledgement ends the host, and with it this task.
-            return std::future::pending().await;
-        }
-        if changes.changed().await.is_err() {
-            return Ok(());
+        tokio::select! {
+            biased;
+            frame = queue.recv() => match frame {
+                Some(frame) => write.write_all(&frame).await?,
+                None => return Ok(()),
+            },
+            Ok(()) = end.changed() => {
+                let end = *end.borrow_and_update();
+                write.write_all(&host_frame(Kind::Grown, &end.to_le_bytes())).await?;
+            }
         }
     }
 }

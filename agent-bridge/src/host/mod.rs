@@ -2,43 +2,44 @@
 //!
 //! A host has its own directory, `<hosts>/<instance>/`, which other users cannot enter. It contains `lock` (locked
 //! while the host runs), `host.json` (the host's process id, its chat and its agent's mark), `socket`, `errors` (the
-//! host's standard error, for defects of the host itself), and the spool (`spool.<position>`, `told`, and `spare.<n>`:
-//! trimmed files to be overwritten). Every command is written to the spool as a record before the agent gets it, and
-//! all output, unless it is lent, before a gateway gets it. Positions of records only grow. The host does not decode
-//! records; a newer gateway can therefore take over the agent of an older host.
+//! host's standard error, for defects of the host itself), and the spool: the agent's output (`output.<offset>`), and notes
+//! on what happened between two bytes of it (`notes.<position>`). Every command is noted before the agent gets it, and
+//! output is decoded only once it is in the spool. The host does not decode it; a newer gateway can therefore take over
+//! the agent of an older host.
 //!
-//! On Linux, a connected gateway that has received all records can read the agent's output itself: the output is lent
-//! (see `protocol.rs`). Bytes are taken out of the agent's pipe only when the gateway's log has their events, so the
-//! gateway may die at any moment: the host then writes the content of the pipe to the spool. Commands are always
-//! written to disk at once.
+//! While a gateway is connected, it moves the output from the agent's pipe to the spool, so that no byte passes through
+//! the host (see `protocol.rs`). When it is gone, the host goes on with that: any of the two may die at any moment.
 //!
-//! A host serves one gateway at a time. The gateway's hello contains the position from which it wants records, and the
-//! host sends all records from there. A new connection ends the previous one. Each command has an id, and a repeated
-//! command is ignored. Without a gateway the agent goes on, its requests stay unanswered, and it is stopped after a
-//! grace time, or as soon as the host's directory was removed. While the spool or the disk is full, the host does not
-//! read the agent's output; the gateway makes room by trimming the spool.
+//! A host serves one gateway at a time; a second one waits until the first is gone. The gateway's hello contains the
+//! position from which it wants notes. Each command has an id, and a repeated command is ignored. Without a gateway the
+//! agent goes on, its requests stay unanswered, and it is stopped after a grace time, or as soon as the host's directory
+//! was removed. While the spool or the disk is full, nothing is taken out of the agent's pipe; the gateway makes room by
+//! trimming the spool.
 //!
 //! The host is the subreaper of all processes that the agent starts, and ends them together with the agent. Processes
 //! that a killed host leaves behind have the mark of `host.json` in their environment. The gateway that notices the
 //! host's death kills them, or else the next gateway at its start.
 
 pub(crate) mod directory;
+pub(crate) mod earlier;
 #[cfg(test)]
 #[path = "../../fuzz/spool.rs"]
 mod fuzz;
-mod intake;
-pub(crate) mod lending;
 mod link;
+mod mover;
+pub(crate) mod notes;
+pub(crate) mod output;
+pub(crate) mod pipe;
+pub(crate) mod position;
 pub(crate) mod protocol;
 pub(crate) mod recent;
 pub(crate) mod socket;
-pub(crate) mod spool;
 mod supervisor;
 
 use std::{
     io::{self, Read, Write},
     panic::resume_unwind,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -49,8 +50,9 @@ use tokio::net::UnixListener;
 
 use self::{
     directory::{Card, DirectoryLock, HostDirectory},
-    spool::Spool,
-    supervisor::Supervisor,
+    mover::HostOutput,
+    notes::Notes,
+    supervisor::{Spool, Supervisor},
 };
 use crate::{
     BridgeLimits, Sandbox,
@@ -80,7 +82,7 @@ pub(crate) struct Setup {
     pub(crate) first: u64,
     pub(crate) mark: String,
     pub(crate) command: Vec<String>,
-    /// How the agent's output is cut into records; all that a host knows about the agent's dialect.
+    /// What the end of a turn looks like; all that a host knows about the agent's dialect.
     pub(crate) framing: Framing,
     pub(crate) workspace: PathBuf,
     pub(crate) env: Vec<(String, String)>,
@@ -110,6 +112,8 @@ pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let directory = HostDirectory::new(&setup.hosts, AgentInstanceId(setup.run));
     let lock = Arc::new(directory.take()?);
+    // The spool is found also when the directory was moved.
+    std::env::set_current_dir(directory.dir())?;
     // Held until the process ends, and not only until this function returns: a host without the lock counts as ended.
     std::mem::forget(Arc::clone(&lock));
     let pid = rustix::process::getpid().as_raw_nonzero().get();
@@ -123,7 +127,9 @@ pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
         stdout.write_all(before.as_bytes())?;
         stdout.flush()?;
         let listener = UnixListener::from_std(directory.bind()?)?;
-        let spool = Arc::new(Spool::new(directory.dir(), setup.first, setup.limits.host.spool_bytes));
+        let here = Path::new(".");
+        let output = Arc::new(HostOutput::open(here, setup.limits.host.spool_bytes)?);
+        let spool = Spool { dir: here, notes: Notes::new(here, setup.first), output: Arc::clone(&output) };
         let process = CommandConfig {
             command: setup.command,
             workspace: setup.workspace,
@@ -132,7 +138,7 @@ pub fn run(stdin: impl Read, mut stdout: impl Write) -> io::Result<u8> {
             limits: setup.limits.clone(),
         };
         let removed = Owned(tokio::spawn(removed(Arc::clone(&lock), setup.limits.host.directory_check)));
-        let messages = link::listen(listener, Arc::clone(&spool), setup.limits);
+        let messages = link::listen(listener, output, setup.limits);
         let _ = stdout.write_all(after.as_bytes()).and_then(|()| stdout.flush());
         drop(stdout);
         // As a task of its own: `block_on` polls for I/O each time before it polls its own future.

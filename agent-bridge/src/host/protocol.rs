@@ -1,37 +1,32 @@
 //! The protocol between a gateway and a host.
 //!
 //! Both sides send frames: a length (`u32`, little-endian, of the rest of the frame), a kind (`u8`), and a body. The
-//! gateway begins with [`ToHost::Hello`] and the host answers with [`HostHello`]. From then on the host sends records
-//! and the gateway sends commands. The host sends records exactly as its spool files contain them.
+//! gateway begins with [`ToHost::Hello`] and the host answers with [`HostHello`]. From then on the host sends notes and
+//! the gateway sends commands. The host sends notes exactly as its files contain them. What the agent has written, the
+//! gateway reads in the spool's files itself ([`super::output`]).
 //!
 //! `Hello`, `Stop` and `Kill` have the same form in every version, so that any gateway can end any host.
 //!
-//! A host whose hello says so can lend the agent's output: the gateway then reads the agent's pipe itself, without
-//! taking bytes out of it. The host takes bytes out once the log has their events.
+//! The connected gateway also moves the agent's output from its pipe to these files:
 //!
-//! 1. [`ToHost::Borrow`] asks for the output. If the host has not read a part of a line and the gateway knows all
-//!    records, the host answers with [`Kind::Lent`]; otherwise it does not answer and goes on sending records. The
-//!    gateway then sends [`ToHost::Take`] on a separate connection and receives the pipe as a descriptor
-//!    (`SCM_RIGHTS`). It cannot open the pipe through `/proc`, because a host is not dumpable.
-//! 2. Each line in the pipe is one record, with the next position. A command contains the byte of the output at which
-//!    it was sent ([`CommandPlace`]). The gateway decodes no further lines until the command's record or
-//!    [`Kind::Known`] arrives.
-//! 3. [`ToHost::Discard`] names bytes that the log has. The gateway does not read the pipe until [`Kind::Discarded`]
-//!    arrives.
-//! 4. [`ToHost::Return`] or the end of the connection returns the output, at any time. A host asks for that with
-//!    [`Kind::Recall`]; if it is ending its agent, it waits for one second only. The host then spools the content of
-//!    the pipe from the first byte that was not discarded, with the commands at their places.
+//! 1. With [`Kind::Pipe`] the host hands the pipe over, and moves nothing any more. The gateway sends [`ToHost::Take`] on
+//!    a separate connection and receives the pipe as a descriptor (`SCM_RIGHTS`). It cannot open the pipe through
+//!    `/proc`, because a host is not dumpable.
+//! 2. A command contains the offset up to which the gateway has decoded the output. The gateway decodes nothing behind
+//!    that offset until the command's note or [`Kind::Known`] arrives.
+//! 3. With [`ToHost::Return`] or the end of the connection, the host moves the output again. A host asks for that with
+//!    [`Kind::Recall`] when the agent has exited, and waits before it writes how the agent exited. While the host moves
+//!    output, it says how far with [`Kind::Grown`].
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 /// The version of this protocol. A gateway of another version can only end this host, unless it greets the host in this
 /// version.
-pub(crate) const VERSION: u32 = 2;
-/// The oldest version of hosts that a gateway understands. Hosts of version 1 have the same messages, but some cannot lend
-/// the output, and some do not say how long a skipped line was. A gateway serves them without lending until their turn
-/// has ended, and then stops them.
-pub(crate) const OLDEST_VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 3;
+/// The oldest version of hosts that a gateway understands. A host of version 2 sends the output as well, as records that
+/// are counted ([`super::earlier`]). A gateway serves it until its turn has ended, and then stops it.
+pub(crate) const OLDEST_VERSION: u32 = 2;
 
 /// Length of a frame's head in bytes: length and kind.
 pub(crate) const FRAME_HEAD: usize = 5;
@@ -47,12 +42,12 @@ pub(crate) struct InvalidFrame;
 pub(crate) enum ToHost {
     /// The first message: asks for all records from position `from` on.
     Hello { version: u32, from: u64 },
-    /// A command to spool and then to carry out. A repeated command, recognised by its id, is ignored. `place` is set
-    /// while the output is lent.
-    Command { head: CommandHead, place: Option<CommandPlace>, bytes: Bytes },
+    /// A command to note and then to carry out. A repeated command, recognised by its id, is ignored. `offset` is the
+    /// offset in the output up to which the gateway has decoded; a host of version 2 gets none.
+    Command { head: CommandHead, offset: Option<u64>, bytes: Bytes },
     /// The open turn has ended.
     Idle,
-    /// The log has all records before this position.
+    /// The log has all records before this position, so the host may drop their notes.
     Trim { before: u64 },
     /// Stop the agent gracefully, then send [`Kind::Ended`].
     Stop,
@@ -61,26 +56,13 @@ pub(crate) enum ToHost {
     /// The shutdown acknowledgement: the gateway has all records. The host exits; if `remove` is set, it removes its
     /// directory.
     ShutdownAck { remove: bool },
-    /// Asks for the agent's output; the gateway has all records before position `next`.
-    Borrow { next: u64 },
-    /// The log has the first `bytes` bytes of the lent output, which are the records before position `before`.
-    Discard { bytes: u64, before: u64 },
-    /// Returns the output that was lent or asked for.
+    /// The gateway moves no output any more.
     Return,
-    /// Asks for the descriptor of the lent pipe. The first and only message of its connection.
-    Take(Lent),
+    /// Asks for the descriptor of the pipe. The first and only message of its connection.
+    Take(Pipe),
 }
 
-/// The place of a command in the lent output.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct CommandPlace {
-    /// Number of bytes of the lent output before the command.
-    pub(crate) bytes: u64,
-    /// Position of the last record before the command, as far as the gateway knows.
-    pub(crate) position: u64,
-}
-
-/// A command without the bytes that it writes; spooled as a record of its own.
+/// A command without the bytes that it writes, as it is noted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CommandHead {
     /// Identifies the command within the agent instance, so that a repeat is recognised.
@@ -99,7 +81,7 @@ pub(crate) struct CommandHead {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Action {
-    /// Nothing, apart from spooling the record.
+    /// Nothing, apart from the note.
     Note,
     /// Writes the bytes to the agent's input.
     Write,
@@ -134,9 +116,10 @@ pub(crate) enum CommandMeaning {
 pub(crate) enum Kind {
     /// The answer to a hello; the payload is a [`HostHello`]. Not a record.
     Hello = 1,
-    /// Output of the agent: whole lines, one record each, or in dialect `text` the bytes of one read as one record.
+    /// Version 2: output of the agent: whole lines, one record each, or in dialect `text` the bytes of one read as one
+    /// record.
     Output = 2,
-    /// A command was spooled; the payload is a [`CommandHead`].
+    /// A command was noted; the payload is a [`CommandHead`].
     Command = 3,
     /// A process could not be started; the payload is a [`SpawnFailure`].
     SpawnFailed = 4,
@@ -144,23 +127,22 @@ pub(crate) enum Kind {
     Exited = 5,
     /// A process closed its output and has not exited.
     OutputClosed = 6,
-    /// A process wrote a line that is longer than the limit, and the line was skipped. The payload is its number of bytes
-    /// (`u64`, little-endian), and its first bytes.
+    /// Version 2: a process wrote a line that is longer than the limit, and the line was skipped. The payload is its
+    /// number of bytes (`u64`, little-endian), and its first bytes.
     Skipped = 7,
     /// The host has ended its agent and waits for the shutdown acknowledgement. Not a record.
     Ended = 8,
     /// The disk is full or fails, so that the agent or its input waits: the agent must not be taken for a hanging one.
     /// Repeated while the disk fails. Not a record.
     Stuck = 9,
-    /// The output is lent; the payload is a [`Lent`]. Not a record.
-    Lent = 10,
-    /// The host has carried out a [`ToHost::Discard`]; the payload is its number of bytes (`u64`, little-endian). Not a
-    /// record.
-    Discarded = 11,
-    /// The gateway must return the output. Not a record.
+    /// The gateway is to move the output; the payload is a [`Pipe`]. Not a record.
+    Pipe = 10,
+    /// The gateway must return the pipe. Not a record.
     Recall = 12,
-    /// A command with a place was a repeat, so it gets no record; the payload is the command's id. Not a record.
+    /// A command was a repeat, so it gets no note; the payload is the command's id. Not a record.
     Known = 13,
+    /// The host has moved the output up to this offset (`u64`, little-endian). Not a record.
+    Grown = 14,
 }
 
 impl Kind {
@@ -175,10 +157,10 @@ impl Kind {
             7 => Self::Skipped,
             8 => Self::Ended,
             9 => Self::Stuck,
-            10 => Self::Lent,
-            11 => Self::Discarded,
+            10 => Self::Pipe,
             12 => Self::Recall,
             13 => Self::Known,
+            14 => Self::Grown,
             _ => return Err(InvalidFrame),
         })
     }
@@ -194,10 +176,10 @@ impl Kind {
             Self::Hello
             | Self::Ended
             | Self::Stuck
-            | Self::Lent
-            | Self::Discarded
+            | Self::Pipe
             | Self::Recall
-            | Self::Known => false,
+            | Self::Known
+            | Self::Grown => false,
         }
     }
 }
@@ -208,26 +190,33 @@ pub(crate) struct HostHello {
     /// The host's protocol version. If it differs from that of the gateway's hello, the host understands only `Stop` and
     /// `Kill` on this connection.
     pub(crate) version: u32,
-    /// The first position that the spool still has.
+    /// The offset of the first byte of output that the spool still has; in version 2 the position of the first record.
     #[serde(default)]
     pub(crate) first: u64,
-    /// The position of the next record.
+    /// Version 2: the position of the next record.
     #[serde(default)]
     pub(crate) next: u64,
-    /// Whether the host can lend the agent's output.
+    /// The offset of the end of the output.
     #[serde(default)]
-    pub(crate) lends: bool,
+    pub(crate) end: u64,
+    /// The position of the last note.
+    #[serde(default)]
+    pub(crate) noted: u64,
 }
 
-/// The lent pipe, as a descriptor number in the host's process.
+impl HostHello {
+    pub(crate) fn frame(&self) -> Bytes {
+        host_frame(Kind::Hello, &serde_json::to_vec(self).unwrap_or_default())
+    }
+}
+
+/// The pipe that has the agent's output, as a descriptor number in the host's process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Lent {
+pub(crate) struct Pipe {
     pub(crate) descriptor: i32,
     /// Device and inode identify the pipe.
     pub(crate) device: u64,
     pub(crate) inode: u64,
-    /// The position of the first record in the pipe.
-    pub(crate) next: u64,
 }
 
 /// How a process ended.
@@ -280,7 +269,7 @@ impl Frame {
     }
 }
 
-/// Encodes the head of a host's frame; `payload` is the payload's length in bytes.
+/// Encodes the head of a host's frame; `first` is a position, `payload` is the payload's length in bytes.
 pub(crate) fn record_head(kind: Kind, first: u64, count: u32, payload: usize) -> [u8; RECORD_HEAD] {
     let length = u32::try_from(RECORD_HEAD - 4 + payload).unwrap_or(u32::MAX);
     let mut head = [0; RECORD_HEAD];
@@ -325,14 +314,13 @@ impl ToHost {
                 out.put_u32_le(*version);
                 out.put_u64_le(*from);
             }
-            Self::Command { head, place, bytes } => {
+            Self::Command { head, offset, bytes } => {
                 let head = serde_json::to_vec(head).unwrap_or_default();
-                match place {
+                match offset {
                     None => out.put_u8(2),
-                    Some(CommandPlace { bytes, position }) => {
+                    Some(offset) => {
                         out.put_u8(8);
-                        out.put_u64_le(*bytes);
-                        out.put_u64_le(*position);
+                        out.put_u64_le(*offset);
                     }
                 }
                 out.put_u32_le(u32::try_from(head.len()).unwrap_or(u32::MAX));
@@ -350,20 +338,11 @@ impl ToHost {
                 out.put_u8(7);
                 out.put_u8(u8::from(*remove));
             }
-            Self::Borrow { next } => {
-                out.put_u8(9);
-                out.put_u64_le(*next);
-            }
-            Self::Discard { bytes, before } => {
-                out.put_u8(10);
-                out.put_u64_le(*bytes);
-                out.put_u64_le(*before);
-            }
             Self::Return => out.put_u8(11),
-            Self::Take(Lent { descriptor, device, inode, next }) => {
+            Self::Take(Pipe { descriptor, device, inode }) => {
                 out.put_u8(12);
                 out.put_i32_le(*descriptor);
-                [device, inode, next].into_iter().for_each(|number| out.put_u64_le(*number));
+                [device, inode].into_iter().for_each(|number| out.put_u64_le(*number));
             }
         }
         let length = u32::try_from(out.len() - 4).unwrap_or(u32::MAX);
@@ -384,36 +363,30 @@ impl ToHost {
             // Bytes that later versions append are ignored.
             (1, 12..) => Self::Hello { version: body.get_u32_le(), from: body.get_u64_le() },
             (2, 4..) => Self::command(None, body)?,
-            (8, 20..) => {
-                let place = CommandPlace { bytes: body.get_u64_le(), position: body.get_u64_le() };
-                Self::command(Some(place), body)?
-            }
+            (8, 12..) => Self::command(Some(body.get_u64_le()), body)?,
             (3, _) => Self::Idle,
             (4, 8..) => Self::Trim { before: body.get_u64_le() },
             (5, _) => Self::Stop,
             (6, _) => Self::Kill,
             (7, 1..) => Self::ShutdownAck { remove: body.get_u8() == 1 },
-            (9, 8..) => Self::Borrow { next: body.get_u64_le() },
-            (10, 16..) => Self::Discard { bytes: body.get_u64_le(), before: body.get_u64_le() },
             (11, _) => Self::Return,
-            (12, 28..) => Self::Take(Lent {
+            (12, 20..) => Self::Take(Pipe {
                 descriptor: body.get_i32_le(),
                 device: body.get_u64_le(),
                 inode: body.get_u64_le(),
-                next: body.get_u64_le(),
             }),
             _ => return Err(InvalidFrame),
         };
         Ok(Some(message))
     }
 
-    fn command(place: Option<CommandPlace>, mut body: Bytes) -> Result<Self, InvalidFrame> {
+    fn command(offset: Option<u64>, mut body: Bytes) -> Result<Self, InvalidFrame> {
         let head = body.get_u32_le() as usize;
         if head > body.len() {
             return Err(InvalidFrame);
         }
         let head = serde_json::from_slice(&body.split_to(head)).map_err(|_| InvalidFrame)?;
-        Ok(Self::Command { head, place, bytes: body })
+        Ok(Self::Command { head, offset, bytes: body })
     }
 }
 
@@ -441,16 +414,10 @@ mod tests {
         };
         let said = [
             ToHost::Hello { version: 1, from: 7 },
-            ToHost::Command { head: head.clone(), place: None, bytes: Bytes::from_static(b"a line\n") },
-            ToHost::Command {
-                head,
-                place: Some(CommandPlace { bytes: 300, position: 4 }),
-                bytes: Bytes::from_static(b"a line\n"),
-            },
-            ToHost::Borrow { next: 8 },
-            ToHost::Discard { bytes: 70_000, before: 99 },
+            ToHost::Command { head: head.clone(), offset: None, bytes: Bytes::from_static(b"a line\n") },
+            ToHost::Command { head, offset: Some(300), bytes: Bytes::from_static(b"a line\n") },
             ToHost::Return,
-            ToHost::Take(Lent { descriptor: -1, device: 1 << 40, inode: 3, next: 4 }),
+            ToHost::Take(Pipe { descriptor: -1, device: 1 << 40, inode: 3 }),
             ToHost::Idle,
             ToHost::Trim { before: 9 },
             ToHost::Stop,

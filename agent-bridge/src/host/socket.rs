@@ -56,7 +56,7 @@ pub(crate) fn must_be_own(socket: &UnixStream) -> io::Result<()> {
 
 impl WriteHalf {
     /// Writes all bytes. If the future is dropped, some of them may have been written.
-    pub(crate) async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+    pub(crate) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         consume_budget().await;
         while !bytes.is_empty() {
             match (&self.0).write(bytes) {
@@ -123,7 +123,7 @@ mod tests {
     #[tokio::test]
     async fn data_larger_than_the_socket_buffer_arrives_with_its_end() {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let ((_, mut write), (mut read, _theirs)) = (split(ours).unwrap(), split(theirs).unwrap());
+        let ((_, write), (mut read, _theirs)) = (split(ours).unwrap(), split(theirs).unwrap());
         let sent: Vec<u8> = (0..4_000_000_u32).map(|n| (n % 251) as u8).collect();
         let mut heard = Vec::new();
         let (written, _) = tokio::join!(
@@ -150,9 +150,9 @@ mod tests {
         const READABLE: u32 = 1;
         const WRITABLE: u32 = 4;
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let (mut read, mut write) = split(ours).unwrap();
+        let (mut read, write) = split(ours).unwrap();
         let mine = [read.as_raw_fd(), write.0.as_raw_fd()];
-        let (_peer, mut answer) = split(theirs).unwrap();
+        let (_peer, answer) = split(theirs).unwrap();
         write.write_all(b"a record").await.unwrap();
         answer.write_all(b"a").await.unwrap();
         assert_eq!(read.read_u8().await.unwrap(), b'a');
@@ -181,7 +181,7 @@ mod tests {
     #[tokio::test]
     async fn a_peer_that_goes_is_an_error_also_while_there_is_no_room() {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let (_read, mut write) = split(ours).unwrap();
+        let (_read, write) = split(ours).unwrap();
         let all = vec![0; 4_000_000];
         let (written, ()) = tokio::join!(write.write_all(&all), async { drop(theirs) });
         assert_eq!(written.unwrap_err().kind(), io::ErrorKind::BrokenPipe);

@@ -1,33 +1,32 @@
 //! The main task of a host: carries out commands in order, watches the agent's process, measures the time without a
 //! gateway, and ends the agent.
 
-mod loans;
+mod output;
 mod peers;
 
 use std::{
-    collections::VecDeque, io, os::unix::process::ExitStatusExt, process::ExitStatus, sync::Arc,
+    collections::VecDeque, io, os::unix::process::ExitStatusExt, path::Path, process::ExitStatus, sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::{
-    process::ChildStdout,
     signal::unix::{Signal, SignalKind, signal},
-    sync::{Notify, mpsc, watch},
+    sync::mpsc,
     time::{Instant, sleep, timeout},
 };
 
 use self::peers::{KillReceiver, Peers};
 use super::{
-    intake::{Backlog, Intake, IntakeEnd},
-    lending::Loan,
     link::GatewayMessage,
+    mover::HostOutput,
+    notes::{self, Notes},
     protocol::{
-        Action, CommandHead, CommandMeaning, CommandPlace, Exited, Kind, SpawnFailure, ToHost, host_frame,
+        Action, CommandHead, CommandMeaning, Exited, HostHello, Kind, SpawnFailure, ToHost, VERSION,
+        host_frame,
     },
     recent::RecentCommands,
-    spool::{self, Spool},
 };
 use crate::{
     dialect::Framing,
@@ -51,48 +50,45 @@ pub(super) struct ShutdownAck {
     pub(super) remove: bool,
 }
 
+/// The spool of this host.
+pub(super) struct Spool {
+    pub(super) dir: &'static Path,
+    pub(super) notes: Notes,
+    pub(super) output: Arc<HostOutput>,
+}
+
 pub(super) struct Supervisor {
     config: CommandConfig,
     framing: Framing,
     mark: String,
-    spool: Arc<Spool>,
+    spool: Spool,
     peers: Peers,
-    /// Commands that are not spooled yet.
-    waiting: VecDeque<(CommandHead, Option<CommandPlace>, Bytes)>,
+    /// Commands that are not noted yet.
+    waiting: VecDeque<(CommandHead, Option<u64>, Bytes)>,
     retry: Option<Instant>,
-    /// Whether commands wait for earlier records to be spooled.
-    waits: bool,
-    spooled: watch::Receiver<spool::State>,
     known: RecentCommands,
     running: Option<Running>,
+    /// The offset in the output at which the newest turn was opened.
+    turn_offset: u64,
     /// When to reap ended processes that the agent has left.
     reap_at: Option<Instant>,
     terminate: Signal,
     /// Completes when the host's directory was removed.
     removed: Owned<()>,
-    /// Notified when the agent's output looks as if a turn had ended, for the time without a gateway.
-    turn_ended: Arc<Notify>,
 }
 
 /// A running process and its output.
 struct Running {
     process: Process,
-    intake: Owned<IntakeEnd<ChildStdout>>,
-    /// The output, while it is lent.
-    loan: Option<Loan>,
-    /// Set when a gateway has asked for the output: the position after the records that it has, and the gateway's
-    /// number.
-    asked: Option<(u64, u64)>,
-    pause: Arc<Notify>,
-    mode: watch::Sender<ReadMode>,
-    closed: bool,
+    output: output::RunningOutput,
     exited: Option<Option<ExitStatus>>,
 }
 
 enum Event {
     Received(GatewayMessage),
     Exited(Option<ExitStatus>),
-    Intake(IntakeEnd<ChildStdout>),
+    OutputEnded,
+    Stuck,
     TurnEnded,
     Reap,
     Retry,
@@ -105,81 +101,52 @@ impl Supervisor {
         config: CommandConfig,
         framing: Framing,
         mark: String,
-        spool: Arc<Spool>,
+        spool: Spool,
         messages: mpsc::Receiver<GatewayMessage>,
         removed: Owned<()>,
     ) -> io::Result<Self> {
-        let peers = Peers {
-            messages,
-            later: VecDeque::new(),
-            connected: false,
-            changes: 0,
-            turn_open: false,
-            since: Instant::now(),
-        };
-        let spooled = spool.watch();
         Ok(Self {
             config,
             framing,
             mark,
             spool,
-            peers,
+            peers: Peers::new(messages),
             waiting: VecDeque::new(),
             retry: None,
-            waits: false,
-            spooled,
             known: RecentCommands::default(),
             running: None,
+            turn_offset: 0,
             reap_at: None,
             terminate: signal(SignalKind::terminate())?,
             removed,
-            turn_ended: Arc::default(),
         })
     }
 
     pub(super) async fn run(mut self) -> io::Result<ShutdownAck> {
         loop {
-            self.end_stale_loan();
             match self.next().await {
-                Event::Received(GatewayMessage::Connected) => self.peers.connected(),
-                Event::Received(GatewayMessage::Gone) => self.peers.disconnected(),
-                Event::Received(GatewayMessage::Message(message)) => match message {
-                    ToHost::Command { head, place, bytes } => {
-                        self.waiting.push_back((head, place, bytes));
-                        self.carry_out_commands().await;
+                Event::Received(GatewayMessage::Connected { from, frames }) => {
+                    self.greet(from, frames);
+                    self.hand_over();
+                }
+                Event::Received(GatewayMessage::Gone) => self.gateway_gone(),
+                Event::Received(GatewayMessage::Message(message)) => {
+                    if let Some(ack) = self.message(message).await {
+                        return Ok(ack);
                     }
-                    ToHost::Idle => {
-                        self.peers.turn_open = false;
-                        self.reap_at.get_or_insert_with(|| Instant::now() + REAP_AFTER);
-                    }
-                    ToHost::Stop => {
-                        self.end(false).await;
-                        return Ok(self.await_shutdown_ack().await);
-                    }
-                    ToHost::Kill => {
-                        self.end(true).await;
-                        return Ok(self.await_shutdown_ack().await);
-                    }
-                    ToHost::ShutdownAck { remove } => {
-                        self.end(true).await;
-                        return Ok(ShutdownAck { remove });
-                    }
-                    ToHost::Borrow { next } => self.output_requested(next),
-                    ToHost::Discard { bytes, before } => self.discard(bytes, before),
-                    ToHost::Return => self.take_back(),
-                    ToHost::Hello { .. } | ToHost::Trim { .. } | ToHost::Take(_) => {}
-                },
+                }
                 Event::Exited(status) => {
                     if let Some(running) = &mut self.running {
                         running.exited = Some(status);
-                        running.mode.send_replace(ReadMode::Drain);
-                        if running.loan.is_some() {
-                            self.spool.send(host_frame(Kind::Recall, &[]));
+                        running.output.mode.send_replace(ReadMode::Drain);
+                        if running.output.is_handed_over() {
+                            self.peers.say(Kind::Recall);
                         }
                     }
                     self.settle().await;
                 }
-                Event::Intake(end) => self.intake_ended(end).await,
+                Event::OutputEnded => self.output_ended().await,
+                Event::Stuck => self.peers.say(Kind::Stuck),
                 Event::TurnEnded => {
                     if std::mem::take(&mut self.peers.turn_open) {
                         self.peers.since = Instant::now();
@@ -200,13 +167,41 @@ impl Supervisor {
         }
     }
 
+    /// Handles a message from the gateway. Returns how the two have parted, if this was the last one.
+    async fn message(&mut self, message: ToHost) -> Option<ShutdownAck> {
+        match message {
+            ToHost::Command { head, offset, bytes } => {
+                self.waiting.push_back((head, offset, bytes));
+                self.carry_out_commands().await;
+            }
+            ToHost::Idle => {
+                self.peers.turn_open = false;
+                self.reap_at.get_or_insert_with(|| Instant::now() + REAP_AFTER);
+            }
+            ToHost::Stop => {
+                self.end(false).await;
+                return Some(self.await_shutdown_ack().await);
+            }
+            ToHost::Kill => {
+                self.end(true).await;
+                return Some(self.await_shutdown_ack().await);
+            }
+            ToHost::ShutdownAck { remove } => {
+                self.end(true).await;
+                return Some(ShutdownAck { remove });
+            }
+            ToHost::Return => self.take_up(),
+            ToHost::Trim { before } => self.spool.notes.trim(before),
+            ToHost::Hello { .. } | ToHost::Take(_) => {}
+        }
+        None
+    }
+
     async fn next(&mut self) -> Event {
         let grace = self.peers.grace(&self.config);
-        let (exit, intake) = match &mut self.running {
-            Some(running) => {
-                let Running { process, intake, loan, closed, exited, .. } = running;
-                let takes_in = !*closed && loan.is_none();
-                (exited.is_none().then_some(process), takes_in.then_some(intake))
+        let (exit, output) = match &mut self.running {
+            Some(Running { process, output, exited }) => {
+                (exited.is_none().then_some(process), output.moving())
             }
             None => (None, None),
         };
@@ -220,59 +215,79 @@ impl Supervisor {
                 Some(process) => process.wait().await,
                 None => std::future::pending().await,
             } } => Event::Exited(status),
-            end = async { match intake {
-                Some(intake) => (&mut intake.0).await,
+            // A task that has panicked moves nothing any more.
+            _ = async { match output {
+                Some(moving) => (&mut moving.0).await,
                 None => std::future::pending().await,
-            } } => Event::Intake(end.unwrap_or(IntakeEnd::Closed)),
-            () = self.turn_ended.notified() => Event::TurnEnded,
+            } } => Event::OutputEnded,
+            () = self.spool.output.stuck.notified() => Event::Stuck,
+            () = self.spool.output.turn_ended.notified() => Event::TurnEnded,
             () = until(self.reap_at) => Event::Reap,
             () = until(self.retry) => Event::Retry,
-            _ = self.spooled.wait_for(|spool| !spool.pending), if self.waits => Event::Retry,
             () = until(grace) => Event::Over,
             _ = self.terminate.recv() => Event::Over,
             _ = &mut self.removed.0 => Event::Over,
         }
     }
 
-    /// Spools waiting commands and carries them out, in order, until the disk fails.
+    /// Answers the hello of a gateway, and sends it the notes from a position on.
+    fn greet(&mut self, from: u64, frames: mpsc::UnboundedSender<Bytes>) {
+        self.peers.connected(frames);
+        let greeting = self.spool.output.range().and_then(|(first, end)| {
+            let notes = notes::read(self.spool.dir, from)?;
+            let noted = self.spool.notes.last();
+            let hello = HostHello { version: VERSION, first, next: 0, end, noted };
+            Ok((hello, notes.frames))
+        });
+        match greeting {
+            Ok((hello, notes)) => {
+                self.peers.send(hello.frame());
+                self.peers.send(notes.freeze());
+            }
+            Err(error) => {
+                // The gateway finds the connection closed, and ends this host.
+                tracing::error!(%error, "a spool cannot be read");
+                self.peers.disconnected();
+            }
+        }
+    }
+
+    /// Notes waiting commands and carries them out, in order, until the disk fails.
     async fn carry_out_commands(&mut self) {
-        (self.retry, self.waits) = (None, false);
-        while let Some((head, place, _)) = self.waiting.front() {
-            if !self.known.contains(&head.id) {
-                let loan = self.running.as_mut().and_then(|running| running.loan.as_mut());
-                if loan.is_none() && self.spooled.borrow().pending {
-                    // Earlier records are still being spooled.
-                    self.waits = true;
+        self.retry = None;
+        while let Some((head, offset, _)) = self.waiting.front() {
+            if self.known.contains(&head.id) {
+                self.peers.send(host_frame(Kind::Known, head.id.as_bytes()));
+                self.waiting.pop_front();
+                continue;
+            }
+            let offset = offset.unwrap_or_default();
+            let noted = serde_json::to_vec(head)
+                .map_err(Into::into)
+                .and_then(|head| self.spool.notes.append(Kind::Command, offset, &head));
+            let note = match noted {
+                Ok(note) => note,
+                Err(error) => {
+                    tracing::warn!(%error, "a command cannot be noted; it waits");
+                    self.peers.say(Kind::Stuck);
+                    self.retry = Some(Instant::now() + self.config.limits.host.disk_retry);
                     return;
                 }
-                let spooled = serde_json::to_vec(head).map_err(Into::into).and_then(|head| match loan {
-                    Some(loan) => loan.store_command(&self.spool, place.unwrap_or_default(), head).map(Some),
-                    None => self.spool.append(Kind::Command, 1, &head).map(|()| None),
-                });
-                let record = match spooled {
-                    Ok(record) => record,
-                    Err(error) => {
-                        tracing::warn!(%error, "a command cannot be spooled; it waits");
-                        self.spool.is_stuck();
-                        self.retry = Some(Instant::now() + self.config.limits.host.disk_retry);
-                        return;
-                    }
-                };
-                let Some((head, _, bytes)) = self.waiting.pop_front() else { return };
-                self.known.insert(&head);
-                self.peers.turn_open |= head.opens_turn;
-                let at_once = matches!(head.action, Action::Write);
-                if at_once {
-                    // The agent gets the command before the gateway gets its record: a caller that waits for the record
-                    // in fact waits for the agent.
-                    self.carry_out(head, bytes).await;
-                    record.into_iter().for_each(|record| self.spool.send(record));
-                } else {
-                    record.into_iter().for_each(|record| self.spool.send(record));
-                    self.carry_out(head, bytes).await;
-                }
-            } else if let Some((head, Some(_), _)) = self.waiting.pop_front() {
-                self.spool.send(host_frame(Kind::Known, head.id.as_bytes()));
+            };
+            let Some((head, _, bytes)) = self.waiting.pop_front() else { return };
+            self.known.insert(&head);
+            if head.opens_turn {
+                self.peers.turn_open = true;
+                self.turn_offset = offset;
+            }
+            if matches!(head.action, Action::Write) {
+                // The agent gets the command before the gateway gets its note: a caller that waits for the note in fact
+                // waits for the agent.
+                self.carry_out(head, bytes).await;
+                self.peers.send(note);
+            } else {
+                self.peers.send(note);
+                self.carry_out(head, bytes).await;
             }
         }
     }
@@ -306,54 +321,23 @@ impl Supervisor {
                 return self.append(Kind::SpawnFailed, &spawn_failure(&error)).await;
             }
         };
-        let (mode, watched) = watch::channel(ReadMode::Live);
-        let pause = Arc::default();
-        let intake = self.take_in(output, Backlog::new(), Bytes::new(), watched, Arc::clone(&pause));
         process.write(bytes.to_vec());
         if close {
             process.close_input();
         }
-        self.running = Some(Running {
-            process,
-            intake,
-            loan: None,
-            asked: None,
-            pause,
-            mode,
-            closed: false,
-            exited: None,
-        });
-    }
-
-    fn take_in(
-        &self,
-        output: ChildStdout,
-        backlog: Backlog,
-        begun: Bytes,
-        mode: watch::Receiver<ReadMode>,
-        pause: Arc<Notify>,
-    ) -> Owned<IntakeEnd<ChildStdout>> {
-        let intake = Intake {
-            spool: Arc::clone(&self.spool),
-            framing: self.framing.clone(),
-            mode,
-            limits: self.config.limits.clone(),
-            turn_ended: Arc::clone(&self.turn_ended),
-            backlog,
-            begun,
-            pause,
-        };
-        Owned(tokio::spawn(intake.run(output)))
-    }
-
-    async fn intake_ended(&mut self, end: IntakeEnd<ChildStdout>) {
-        if let IntakeEnd::Between(output) = end {
-            return self.lend(output);
+        match output::RunningOutput::new(output) {
+            Ok(output) => {
+                self.running = Some(Running { process, output, exited: None });
+                self.take_up();
+                self.hand_over();
+            }
+            Err(error) => self.append(Kind::SpawnFailed, &spawn_failure(&error)).await,
         }
+    }
+
+    async fn output_ended(&mut self) {
         let Some(running) = &mut self.running else { return };
-        running.closed = true;
-        // No pending records of a returned output will be appended any more.
-        self.spool.take_back(0);
+        running.output.close();
         if running.exited.is_none() {
             self.append(Kind::OutputClosed, &()).await;
             return;
@@ -363,7 +347,9 @@ impl Supervisor {
 
     /// Ends the process if it has exited and its output was read to the end.
     async fn settle(&mut self) {
-        let Some(running) = self.running.take_if(|running| running.closed && running.exited.is_some()) else {
+        let Some(running) =
+            self.running.take_if(|running| running.output.is_closed() && running.exited.is_some())
+        else {
             return;
         };
         self.finish_process(running).await;
@@ -384,29 +370,39 @@ impl Supervisor {
         self.append(Kind::Exited, &exited).await;
     }
 
-    /// Spools a record by the host itself. Retries while the disk fails, without a gateway only for a limited time.
+    /// Writes a note by the host itself, behind all output. Retries while the disk fails, without a gateway only for a
+    /// limited time.
     async fn append(&mut self, kind: Kind, payload: &impl Serialize) {
         let payload = serde_json::to_vec(payload).unwrap_or_default();
         let limits = &self.config.limits.host;
         let deadline = Instant::now() + limits.shutdown_ack;
-        while let Err(error) = self.spool.append(kind, 1, &payload) {
+        loop {
+            let offset = self.spool.output.range().map(|(_, end)| end);
+            let error = match offset.and_then(|offset| self.spool.notes.append(kind, offset, &payload)) {
+                Ok(note) => return self.peers.send(note),
+                Err(error) => error,
+            };
             // A removed directory is not created again.
             let hopeless = error.kind() == io::ErrorKind::NotFound;
-            if hopeless || (!self.peers.connected && Instant::now() >= deadline) {
+            if hopeless || (!self.peers.is_connected() && Instant::now() >= deadline) {
                 return;
             }
+            self.peers.say(Kind::Stuck);
             sleep(limits.disk_retry).await;
         }
     }
 
-    /// Ends the agent and spools its exit.
+    /// Ends the agent and notes its exit.
     async fn end(&mut self, force: bool) {
-        self.recall().await;
         let Some(mut running) = self.running.take() else { return };
         let limits = self.config.limits.clone();
-        if self.peers.connected {
+        if self.peers.is_connected() {
             // A gateway that stops its agent does not need further output.
-            running.mode.send_replace(ReadMode::Discard);
+            running.output.mode.send_replace(ReadMode::Discard);
+        }
+        if running.output.is_handed_over() && self.recall().await {
+            let moving = self.mover(&running.output);
+            running.output.take_up(moving);
         }
         if force {
             running.process.kill().await;
@@ -414,30 +410,34 @@ impl Supervisor {
             stop(&mut running.process, &mut KillReceiver(&mut self.peers), &limits).await;
         }
         running.exited = Some(running.process.wait().await);
-        running.mode.send_if_modified(|mode| {
+        running.output.mode.send_if_modified(|mode| {
             let live = *mode == ReadMode::Live;
             if live {
                 *mode = ReadMode::Drain;
             }
             live
         });
-        if !running.closed {
+        if let Some(moving) = running.output.moving() {
             // The last output is spooled as well, if there is room for it.
-            let _ = timeout(limits.closed_output, &mut running.intake.0).await;
+            let _ = timeout(limits.closed_output, &mut moving.0).await;
         }
         self.finish_process(running).await;
     }
 
-    /// Marks the spool as ended, and waits for the gateway's shutdown acknowledgement.
+    /// Tells the gateway that nothing follows, and waits for its shutdown acknowledgement.
     async fn await_shutdown_ack(&mut self) -> ShutdownAck {
-        self.spool.end();
+        self.peers.say(Kind::Ended);
         let deadline = Instant::now() + self.config.limits.host.shutdown_ack;
-        while self.peers.connected {
+        while self.peers.is_connected() {
             tokio::select! {
                 received = self.peers.receive() => match received {
                     Some(GatewayMessage::Message(ToHost::ShutdownAck { remove })) => return ShutdownAck { remove },
                     Some(GatewayMessage::Gone) | None => break,
-                    Some(_) => {}
+                    Some(GatewayMessage::Connected { from, frames }) => {
+                        self.greet(from, frames);
+                        self.peers.say(Kind::Ended);
+                    }
+                    Some(GatewayMessage::Message(_)) => {}
                 },
                 () = until(Some(deadline)) => break,
             }

@@ -133,8 +133,8 @@ impl Session {
         }
     }
 
-    /// Lets the instance start processes. The records up to position `caught_up_at` are from before this gateway, which
-    /// took the instance over for the turn `adopted_turn`.
+    /// Lets the instance start processes. The records up to position `caught_up_at`, or up to [`Self::caught_up`], are from
+    /// before this gateway, which took the instance over for the turn `adopted_turn`.
     pub(crate) fn attach(&mut self, caught_up_at: u64, adopted_turn: Option<TurnId>) {
         self.attached = true;
         self.caught_up_at = caught_up_at;
@@ -144,6 +144,11 @@ impl Session {
         if let Some(prompt) = self.waiting.take() {
             self.queue.push_front(prompt);
         }
+    }
+
+    /// Notes that all records from before this gateway are decoded.
+    pub(crate) fn caught_up(&mut self) {
+        self.caught_up_at = 0;
     }
 
     /// Lets the instance end with the open turn, or at once if none is open.

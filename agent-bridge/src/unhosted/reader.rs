@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::{Buf as _, BytesMut};
+use bytes::BytesMut;
 use switchboard_core::agent::AgentRecords;
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
@@ -13,7 +13,7 @@ use crate::{
     dialect::Framing,
     exec::{
         input::WeakInput,
-        lines::{self, SkippedLine},
+        lines::{self, LineSplitter, Piece, SkippedLine},
         ports::RecordSink,
         read_mode::ReadMode,
     },
@@ -149,7 +149,7 @@ impl<S: RecordSink> Recorder<S> {
 pub(super) struct Reader<S> {
     recorder: Recorder<S>,
     framing: Framing,
-    lines: Lines,
+    lines: LineSplitter,
     /// Where the codec's replies go.
     replies: WeakInput,
     mode: watch::Receiver<ReadMode>,
@@ -164,7 +164,7 @@ impl<S: RecordSink> Reader<S> {
         mode: watch::Receiver<ReadMode>,
         limits: BridgeLimits,
     ) -> Self {
-        let lines = Lines { searched: 0, longest: limits.record_bytes, skipped: None };
+        let lines = LineSplitter::new(limits.record_bytes);
         Self { recorder, framing, lines, replies, mode, limits }
     }
 
@@ -238,58 +238,6 @@ impl<S: RecordSink> Reader<S> {
     }
 }
 
-/// What is at the front of a buffer.
-#[derive(Debug)]
-enum Piece {
-    /// Whole lines.
-    Lines(BytesMut),
-    /// A line that was too long.
-    Skipped(SkippedLine),
-}
-
-/// Splits whole lines off the front of a buffer without searching the same bytes twice, and skips lines that are too
-/// long.
-#[derive(Debug)]
-struct Lines {
-    searched: usize,
-    longest: usize,
-    /// The line that is being skipped. The buffer begins with what follows of it.
-    skipped: Option<SkippedLine>,
-}
-
-impl Lines {
-    /// The next piece; `None` if more output is needed.
-    fn next(&mut self, buffer: &mut BytesMut) -> Option<Piece> {
-        if self.skipped.is_none() {
-            let (whole, is_too_long) = lines::whole(buffer, self.searched, self.longest);
-            self.searched = if is_too_long { 0 } else { buffer.len() - whole };
-            self.skipped = is_too_long.then(SkippedLine::default);
-            if whole > 0 {
-                return Some(Piece::Lines(buffer.split_to(whole)));
-            }
-        }
-        let mut line = self.skipped.take()?;
-        let Some(end) = line.skip(buffer) else {
-            *buffer = BytesMut::new();
-            self.skipped = Some(line);
-            return None;
-        };
-        buffer.advance(end);
-        Some(Piece::Skipped(line))
-    }
-
-    /// The last line, which lacks its end, if there is one.
-    fn rest(&mut self, buffer: &mut BytesMut) -> Option<Piece> {
-        if let Some(line) = self.skipped.take() {
-            return Some(Piece::Skipped(line));
-        }
-        (!buffer.is_empty()).then(|| {
-            buffer.extend_from_slice(b"\n");
-            Piece::Lines(buffer.split())
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -326,35 +274,6 @@ mod tests {
             assert_eq!(progressed.try_recv().is_ok(), is_awaited);
             let (decoder, published) = recorder.review();
             assert_eq!(published, decoder.state().position);
-        }
-    }
-
-    #[test]
-    fn lines_come_whole_and_long_ones_are_skipped_however_they_arrive() {
-        for (text, expected) in [
-            ("one\n\ntwo two\nrest", "one\n\ntwo two\nrest\n"),
-            ("one\n12345678901\ntwo\n", "one\n[11 12345678901]two\n"),
-            ("12345678901\n\n123456789012", "[11 12345678901]\n[12 123456789012]"),
-            ("1234567890\n", "1234567890\n"),
-        ] {
-            for size in 1..=text.len() {
-                let mut lines = Lines { searched: 0, longest: 10, skipped: None };
-                let (mut buffer, mut found) = (BytesMut::new(), String::new());
-                let mut note = |piece| match piece {
-                    Piece::Lines(whole) => found.push_str(std::str::from_utf8(&whole).unwrap()),
-                    Piece::Skipped(SkippedLine { bytes, prefix }) => {
-                        found.push_str(&format!("[{bytes} {}]", String::from_utf8(prefix).unwrap()));
-                    }
-                };
-                for part in text.as_bytes().chunks(size) {
-                    buffer.extend_from_slice(part);
-                    while let Some(piece) = lines.next(&mut buffer) {
-                        note(piece);
-                    }
-                }
-                lines.rest(&mut buffer).into_iter().for_each(note);
-                assert_eq!(found, expected, "{size} bytes a read");
-            }
         }
     }
 }

@@ -102,9 +102,17 @@ pub(crate) fn trials() -> Vec<Trial> {
             let crashed = gateway.crash().await;
             kill(fixture.host_pid());
             eventually("the host has exited", || !list_hosts(&fixture.hosts).unwrap()[0].live).await;
-            let spool = fixture.run_dir().join("spool.1");
-            let mut file = std::fs::OpenOptions::new().append(true).open(spool).unwrap();
-            file.write_all(&[200, 0, 0, 0, 2, 9]).unwrap();
+            let files = std::fs::read_dir(fixture.run_dir()).unwrap().map(|file| file.unwrap().path());
+            let is_spool = |path: &std::path::PathBuf| {
+                let name = path.file_name().unwrap().to_str().unwrap();
+                name.starts_with("notes.") || name.starts_with("output.")
+            };
+            let spool: Vec<_> = files.filter(is_spool).collect();
+            assert_eq!(spool.len(), 2, "{spool:?}");
+            for file in spool {
+                let mut file = std::fs::OpenOptions::new().append(true).open(file).unwrap();
+                file.write_all(&[200, 0, 0, 0, 3, 9]).unwrap();
+            }
             let (exit, _) = TestGateway::adopt(crashed).exit().await;
             assert_eq!(exit_error(&exit).0, "agent_exited");
             assert!(alive(&fixture.mark).is_empty());

@@ -256,6 +256,18 @@ impl Log {
         Self { events: vec![ended], position: 1, ..Self::default() }
     }
 
+    /// The log of an instance that was sent a first prompt and has said nothing yet.
+    pub(crate) fn of_a_turn(text: &str) -> Self {
+        let (id, turn_id) = (CommandId(1), new_turn_id());
+        let prompt = AgentCommand::Prompt { id, turn_id: turn_id.clone(), text: text.into() };
+        Self { commands: vec![prompt], turn: Some(turn_id), last_command: 1, ..Self::default() }
+    }
+
+    /// The id of the open turn.
+    pub(crate) fn turn(&self) -> &str {
+        self.turn.as_ref().expect("a turn").as_str()
+    }
+
     /// Forgets everything but the cancelled first turn, and sets the commands of the open turn.
     pub(crate) fn forget_all_but_the_cancel(&mut self, commands: Vec<AgentCommand>) {
         *self = Self { commands, last_command: self.last_command, ..Self::after_a_cancel() };

@@ -57,12 +57,12 @@ pub(crate) fn trials() -> Vec<Trial> {
             gateway.crash().await;
             // A gateway that dies before it reports the end of the turn, with a cancel behind the result.
             let mut connection = Connection::open(&fixture.run_dir());
-            let next = connection.next;
-            connection.borrow();
+            let end = connection.end;
+            connection.until_handed_over();
             std::fs::remove_file(fixture.workspace().join("answered")).unwrap();
-            connection.write("prompt 2", true, 0, next - 1);
+            connection.write("prompt 2", true, end);
             eventually("it has answered", || fixture.workspace().join("answered").exists()).await;
-            connection.write("cancel", false, RESULT.len() as u64 + 1, next + 1);
+            connection.write("cancel", false, end + RESULT.len() as u64 + 1);
             drop(connection);
             eventually("the agent has stopped", || alive(&fixture.mark).is_empty()).await;
         }),

@@ -11,34 +11,34 @@ use serde_json::{Value, json};
 use crate::support::TIMEOUT;
 
 /// The present version of the protocol.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// Kinds of messages from a gateway.
 pub(crate) const STOP: u8 = 5;
 pub(crate) const KILL: u8 = 6;
-pub(crate) const BORROW: u8 = 9;
+pub(crate) const RETURN: u8 = 11;
 
 /// Kinds of frames from a host.
-pub(crate) const COMMAND: u8 = 3;
-pub(crate) const LENT: u8 = 10;
+const COMMAND: u8 = 3;
+const PIPE: u8 = 10;
 
 /// A connection to a host.
 pub(crate) struct Connection {
     socket: UnixStream,
-    /// Position of the next record when the connection was made.
-    pub(crate) next: u64,
+    /// The offset of the end of the output when the connection was made.
+    pub(crate) end: u64,
 }
 
 impl Connection {
     pub(crate) fn open(dir: &Path) -> Self {
         let socket = UnixStream::connect(dir.join("socket")).unwrap();
         socket.set_read_timeout(Some(TIMEOUT)).unwrap();
-        let mut connection = Self { socket, next: 0 };
+        let mut connection = Self { socket, end: 0 };
         let mut hello = VERSION.to_le_bytes().to_vec();
         hello.extend(u64::MAX.to_le_bytes());
         connection.send(1, &hello);
         let answer: Value = serde_json::from_slice(&connection.until(1)).unwrap();
-        connection.next = answer["next"].as_u64().unwrap();
+        connection.end = answer["end"].as_u64().unwrap();
         connection
     }
 
@@ -49,19 +49,16 @@ impl Connection {
         self.socket.write_all(&frame).unwrap();
     }
 
-    /// Asks for the agent's output and waits until it is lent.
-    pub(crate) fn borrow(&mut self) {
-        self.send(BORROW, &self.next.to_le_bytes());
-        self.until(LENT);
+    /// Waits until the host leaves the agent's output to this gateway, which does not take it out of its pipe.
+    pub(crate) fn until_handed_over(&mut self) {
+        self.until(PIPE);
     }
 
-    /// Writes a line to the agent, after `place` bytes of the lent output and a record of this position; waits until
-    /// that is on disk.
-    pub(crate) fn write(&mut self, line: &str, opens_turn: bool, place: u64, position: u64) {
+    /// Writes a line to the agent, behind the output up to `offset`; waits until that is on disk.
+    pub(crate) fn write(&mut self, line: &str, opens_turn: bool, offset: u64) {
         let head = json!({"id": line, "action": "write", "opens_turn": opens_turn, "told": {"cancel": {"turn": "t"}}});
         let head = head.to_string();
-        let mut body = place.to_le_bytes().to_vec();
-        body.extend(position.to_le_bytes());
+        let mut body = offset.to_le_bytes().to_vec();
         body.extend(u32::try_from(head.len()).unwrap().to_le_bytes());
         body.extend(head.as_bytes());
         body.extend(format!("{line}\n").as_bytes());

@@ -1,11 +1,11 @@
 //! Another version of the program takes over what the one before has left.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use rustix::process::Signal;
 use serde_json::json;
-use switchboard_agent_bridge::list_hosts;
-use switchboard_test_support::{AlteredHost, Client, Gateway, delta_text};
+use switchboard_agent_bridge::{kill_all_hosts, list_hosts};
+use switchboard_test_support::{Client, EarlierHost, Gateway, delta_text};
 
 use crate::loss::move_in;
 
@@ -34,18 +34,24 @@ fn a_turn_ends_under_its_older_host_and_the_next_message_gets_a_new_one() {
         hosts.into_iter().filter(|host| host.live).map(|host| host.instance).collect::<Vec<_>>()
     };
     let older = instances(&gateway);
+    let mut host = None;
     let next = Gateway::start_with(|command| {
         move_in(command, &gateway.path("data"));
         command.args(arguments);
         let data = command.get_args().skip_while(|arg| *arg != "--data-dir").nth(1).unwrap();
         let hosts = Path::new(data).join("hosts");
         let older = hosts.join(older[0].0.to_string());
-        AlteredHost::new(&older, |hello| hello["version"] = (hello["version"].as_u64().unwrap() - 1).into());
+        // A host of the version before takes the place of the one that was there.
+        kill_all_hosts(&hosts).unwrap();
+        host = Some(EarlierHost::new(&older, |_, _| None));
     });
+    let host = host.unwrap();
     let mut client = next.websocket();
     client.send(&json!({"type": "attach", "chat_id": chat}));
     client.wait_for("attached");
-    fs::write(&gate, "").unwrap();
+    std::fs::write(&gate, "").unwrap();
+    host.output("ends\n");
+    host.exited();
     let events = client.until("turn_end");
     assert!(delta_text(&events).ends_with("ends\n"), "{events:?}");
     assert_eq!(events.last().unwrap()["outcome"], "completed");

@@ -50,10 +50,10 @@ async fn handed_within(limits: BridgeLimits, decoder: RecordDecoder, bytes: &Byt
     let handed = Handed::default();
     let directory =
         HostDirectory::new(std::path::Path::new("/nowhere"), switchboard_core::agent::AgentInstanceId(1));
-    let closed = mpsc::unbounded_channel().0.downgrade();
+    let messages = mpsc::unbounded_channel().0.downgrade();
+    let source = FeedSource { spool: None, messages, connection: None };
     let committed = watch::channel(0).1;
-    let (mut feed, _handle) =
-        Feed::new(&limits, directory, decoder, handed.clone(), closed, false, committed);
+    let (mut feed, _handle) = Feed::new(&limits, directory, decoder, handed.clone(), source, committed);
     feed.take(&mut bytes.clone()).await.unwrap();
     std::mem::take(&mut *handed.0.lock().unwrap())
 }

@@ -3,10 +3,14 @@
 use std::collections::VecDeque;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use switchboard_runtime::AgentControl;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::super::{link::GatewayMessage, protocol::ToHost};
+use super::super::{
+    link::GatewayMessage,
+    protocol::{Kind, ToHost, host_frame},
+};
 use crate::exec::{command::CommandConfig, ports::ControlSource};
 
 /// The state of the connection to a gateway.
@@ -14,15 +18,36 @@ pub(super) struct Peers {
     pub(super) messages: mpsc::Receiver<GatewayMessage>,
     /// Messages that arrived while a process was being ended, which takes some seconds at most.
     pub(super) later: VecDeque<GatewayMessage>,
-    pub(super) connected: bool,
-    /// Incremented when a gateway connects or disconnects.
-    pub(super) changes: u64,
+    /// Where frames for the connected gateway go.
+    gateway: Option<mpsc::UnboundedSender<Bytes>>,
     pub(super) turn_open: bool,
     /// Since when there has been no gateway.
     pub(super) since: Instant,
 }
 
 impl Peers {
+    pub(super) fn new(messages: mpsc::Receiver<GatewayMessage>) -> Self {
+        let later = VecDeque::new();
+        Self { messages, later, gateway: None, turn_open: false, since: Instant::now() }
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.gateway.is_some()
+    }
+
+    /// Sends a frame to the gateway, if one is connected.
+    pub(super) fn send(&self, frame: Bytes) {
+        if let Some(gateway) = &self.gateway {
+            // If the connection has ended, that is reported.
+            let _ = gateway.send(frame);
+        }
+    }
+
+    /// Sends a frame without a payload.
+    pub(super) fn say(&self, kind: Kind) {
+        self.send(host_frame(kind, &[]));
+    }
+
     /// The next message; messages in `later` come first. Cancel safe.
     pub(super) async fn receive(&mut self) -> Option<GatewayMessage> {
         match self.later.pop_front() {
@@ -31,14 +56,12 @@ impl Peers {
         }
     }
 
-    pub(super) fn connected(&mut self) {
-        self.connected = true;
-        self.changes += 1;
+    pub(super) fn connected(&mut self, frames: mpsc::UnboundedSender<Bytes>) {
+        self.gateway = Some(frames);
     }
 
     pub(super) fn disconnected(&mut self) {
-        self.connected = false;
-        self.changes += 1;
+        self.gateway = None;
         self.since = Instant::now();
     }
 
@@ -46,7 +69,7 @@ impl Peers {
     pub(super) fn grace(&self, config: &CommandConfig) -> Option<Instant> {
         let limits = &config.limits.host;
         let grace = if self.turn_open { limits.grace_turn } else { limits.grace_idle };
-        (!self.connected).then(|| self.since + grace)
+        (!self.is_connected()).then(|| self.since + grace)
     }
 }
 
@@ -58,17 +81,12 @@ pub(super) struct KillReceiver<'a>(pub(super) &'a mut Peers);
 impl ControlSource for KillReceiver<'_> {
     async fn next(&mut self) -> AgentControl {
         loop {
-            match self.0.messages.recv().await {
-                Some(GatewayMessage::Message(message)) => {
-                    let at_once = matches!(message, ToHost::Kill | ToHost::ShutdownAck { .. });
-                    self.0.later.push_back(GatewayMessage::Message(message));
-                    if at_once {
-                        return AgentControl::Kill;
-                    }
-                }
-                Some(GatewayMessage::Connected) => self.0.connected(),
-                Some(GatewayMessage::Gone) => self.0.disconnected(),
-                None => return AgentControl::Stop,
+            let Some(received) = self.0.messages.recv().await else { return AgentControl::Stop };
+            let kills =
+                matches!(received, GatewayMessage::Message(ToHost::Kill | ToHost::ShutdownAck { .. }));
+            self.0.later.push_back(received);
+            if kills {
+                return AgentControl::Kill;
             }
         }
     }

@@ -23,7 +23,10 @@ use crate::{
         TurnEnding,
     },
     exec::{status::describe_end, stderr_tail::LastWords},
-    host::protocol::{CommandMeaning, Exited, SpawnFailure},
+    host::{
+        position::Position,
+        protocol::{CommandMeaning, Exited, SpawnFailure},
+    },
 };
 
 /// Version of the checkpoint's format. Checkpoints of other versions are refused.
@@ -71,6 +74,25 @@ impl Record<'_> {
             | Record::Exited(_)
             | Record::OutputClosed
             | Record::Skipped { .. } => 1,
+        }
+    }
+}
+
+/// Which positions lines of output have.
+#[derive(Debug, Clone, Copy)]
+enum LinePositions {
+    /// The first line has this position, and each other one the next.
+    Counted(u64),
+    /// The first byte has this offset in a spool.
+    At(u64),
+}
+
+impl LinePositions {
+    /// The position of the `nth` line, counted from 0, which ends before byte `end` of these lines.
+    fn of(self, nth: u64, end: usize) -> u64 {
+        match self {
+            Self::Counted(first) => first + nth,
+            Self::At(offset) => Position::of_output(offset + end as u64),
         }
     }
 }
@@ -290,36 +312,66 @@ impl RecordDecoder {
         }
     }
 
-    fn output(&mut self, first: u64, last: u64, count: u32, bytes: &[u8], batch: &mut DecodedBatch) {
-        self.decode_output(batch, |decoder, out, batch| match decoder.dialect.framing() {
+    /// Decodes output out of a spool: whole lines, or in dialect `text` any bytes. `offset` is the offset of the first
+    /// byte in the output of the instance's processes, from which the positions of records follow. What was decoded
+    /// before is skipped.
+    pub(crate) fn spooled_output(&mut self, offset: u64, bytes: &[u8], batch: &mut DecodedBatch) {
+        let end = offset + bytes.len() as u64;
+        if Position::of_output(end) <= self.state.position {
+            return;
+        }
+        match self.dialect.framing() {
+            Framing::Lines { .. } => self.decode_output(batch, |decoder, out, batch| {
+                decoder.lines(LinePositions::At(offset), bytes, out, batch);
+            }),
             Framing::Reads => {
-                decoder.output_record(last, out, batch, |codec, out| codec.decode(last, bytes, out))
+                // A batch that ends within these bytes was published, so they are decoded in two parts.
+                let known = Position::offset(self.state.position.max(self.published));
+                let (first, second) = bytes.split_at((known.clamp(offset, end) - offset) as usize);
+                self.read(Position::of_output(end - second.len() as u64), first, batch);
+                self.read(Position::of_output(end), second, batch);
             }
-            Framing::Lines { .. } => {
-                out.events.reserve(MOST_EXPECTED.min(count as usize));
-                decoder.lines(first, bytes, out, batch);
-            }
+        }
+    }
+
+    /// Decodes the bytes of one read, if there are any and they were not decoded before.
+    fn read(&mut self, position: u64, bytes: &[u8], batch: &mut DecodedBatch) {
+        if bytes.is_empty() || position <= self.state.position {
+            return;
+        }
+        self.decode_output(batch, |decoder, out, batch| {
+            decoder.output_record(position, out, batch, |codec, out| codec.decode(position, bytes, out));
         });
     }
 
-    /// Decodes lines, the first of which has the position `first`.
-    fn lines(&mut self, first: u64, mut rest: &[u8], out: &mut Decoded, batch: &mut DecodedBatch) {
-        let mut position = first;
+    fn output(&mut self, first: u64, last: u64, count: u32, bytes: &[u8], batch: &mut DecodedBatch) {
+        match self.dialect.framing() {
+            Framing::Reads => self.read(last, bytes, batch),
+            Framing::Lines { .. } => self.decode_output(batch, |decoder, out, batch| {
+                out.events.reserve(MOST_EXPECTED.min(count as usize));
+                decoder.lines(LinePositions::Counted(first), bytes, out, batch);
+            }),
+        }
+    }
+
+    /// Decodes whole lines. Skips those that were decoded before.
+    fn lines(&mut self, positions: LinePositions, lines: &[u8], out: &mut Decoded, batch: &mut DecodedBatch) {
+        let (mut start, mut nth) = (0, 0);
         loop {
             // Any number of empty lines costs nothing.
-            let empty = rest.iter().take_while(|byte| **byte == b'\n').count();
+            let empty = lines[start..].iter().take_while(|byte| **byte == b'\n').count();
             if empty > 0 {
-                rest = &rest[empty..];
-                position += empty as u64;
-                self.state.position = self.state.position.max(position - 1);
+                start += empty;
+                nth += empty as u64;
+                self.state.position = self.state.position.max(positions.of(nth - 1, start));
             }
-            let Some(end) = memchr::memchr(b'\n', rest) else { return };
+            let Some(length) = memchr::memchr(b'\n', &lines[start..]) else { return };
+            let (line, end) = (&lines[start..start + length], start + length + 1);
+            let position = positions.of(nth, end);
             if position > self.state.position {
-                let line = &rest[..end];
                 self.output_record(position, out, batch, |codec, out| codec.decode(position, line, out));
             }
-            rest = &rest[end + 1..];
-            position += 1;
+            (start, nth) = (end, nth + 1);
         }
     }
 

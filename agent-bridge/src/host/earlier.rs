@@ -1,16 +1,20 @@
-//! Reads the spool of a dead host.
+//! Reads the spool of a dead host of version 2 of the protocol, which may have been killed in the middle of a turn while
+//! Switchboard was replaced. To be removed in June 2027, with [`super::protocol::OLDEST_VERSION`].
+//!
+//! Such a spool has all records as frames, in files `spool.<position of the first record>`, and in the file `told` the
+//! commands from the time in which the gateway read the output.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
-use super::{
-    super::protocol::{RECORD_HEAD, parse_record_head},
-    COMMANDS, PREFIX,
-};
+use super::protocol::{RECORD_HEAD, parse_record_head};
 
-/// Whether anything was ever spooled in a directory.
+const PREFIX: &str = "spool.";
+const COMMANDS: &str = "told";
+
+/// Whether a host of version 2 has spooled anything in a directory.
 pub(crate) fn has_records(dir: &Path) -> bool {
     let files = fs::read_dir(dir).into_iter().flatten().flatten();
     let mut spools = files.filter(|file| {

@@ -1,0 +1,191 @@
+//! Reads the spool of a host in the order of positions: the agent's output, and between its bytes the notes.
+
+use std::{collections::VecDeque, io, path::Path};
+
+use bytes::BytesMut;
+
+use crate::{
+    dialect::Framing,
+    exec::lines::{LineSplitter, Piece, SkippedLine},
+    host::{
+        output::SpooledOutput,
+        position::Position,
+        protocol::{Frame, Kind},
+    },
+};
+
+/// What comes next in a spool.
+#[derive(Debug)]
+pub(super) enum SpoolPiece {
+    /// Whole lines, or in dialect `text` any bytes, from this offset on.
+    Output(u64, BytesMut),
+    /// The last line of a process, which lacked its newline, at this position.
+    LastLine(u64, BytesMut),
+    /// A line that was too long, at this position.
+    Skipped(u64, SkippedLine),
+    Note(Frame),
+}
+
+/// A spool, as far as it was read.
+#[derive(Debug)]
+pub(super) struct SpoolReader {
+    pub(super) output: SpooledOutput,
+    framing: Framing,
+    splitter: LineSplitter,
+    /// Bytes that were read and are in no piece yet.
+    buffer: BytesMut,
+    /// The offset of the end of all pieces of output.
+    decoded: u64,
+    /// The offset of the end of the bytes that were read.
+    read: u64,
+    /// The offset up to which there is output to be read.
+    end: u64,
+    /// Notes that come next, in order.
+    notes: VecDeque<Frame>,
+    /// The position of the last note that was received, or from behind which on the spool is read.
+    noted: u64,
+    /// What there was when this gateway found the spool: the end of the output and the last note. No output is read before
+    /// all these notes have been received.
+    found: (u64, u64),
+}
+
+impl SpoolReader {
+    /// Opens the spool in a directory, to be read from behind a position on. The notes come from the host.
+    ///
+    /// # Errors
+    /// If the output in it cannot be read, or a part of what is wanted is missing.
+    pub(super) fn open(
+        dir: &Path,
+        framing: Framing,
+        position: u64,
+        limit: u64,
+        longest_line: usize,
+    ) -> io::Result<Self> {
+        let output = SpooledOutput::open(dir, limit)?;
+        let ((first, end), decoded) = (output.range(), Position::offset(position));
+        if decoded < first || decoded > end {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a part of the agent's output is missing",
+            ));
+        }
+        Ok(Self {
+            output,
+            framing,
+            splitter: LineSplitter::new(longest_line),
+            buffer: BytesMut::new(),
+            decoded,
+            read: decoded,
+            end,
+            notes: VecDeque::new(),
+            noted: position,
+            found: (end, 0),
+        })
+    }
+
+    /// Sets the position of the last note from before this gateway, and up to where there is output.
+    pub(super) fn found(&mut self, end: u64, noted: u64) {
+        self.found = (end, noted);
+        self.end = self.end.max(end);
+    }
+
+    /// The offset up to which output was given out.
+    pub(super) fn decoded(&self) -> u64 {
+        self.decoded
+    }
+
+    /// Notes that there is output up to this offset.
+    pub(super) fn grown(&mut self, end: u64) {
+        self.end = self.end.max(end);
+    }
+
+    /// The position of the last note that was received.
+    pub(super) fn noted(&self) -> u64 {
+        self.noted
+    }
+
+    pub(super) fn add_note(&mut self, note: Frame) {
+        self.noted = self.noted.max(note.first);
+        self.grown(Position::offset(note.first));
+        self.notes.push_back(note);
+    }
+
+    /// Whether everything was given out that there was when this gateway found the spool.
+    pub(super) fn is_caught_up(&self) -> bool {
+        let (end, noted) = self.found;
+        self.noted >= noted && self.read >= end && self.notes.is_empty()
+    }
+
+    /// The next piece, for which at most about `about` bytes are read. `None` if there is nothing at present. Output is
+    /// given out only if `reads_output`.
+    ///
+    /// # Errors
+    /// If the output cannot be read.
+    pub(super) fn next(&mut self, reads_output: bool, about: usize) -> io::Result<Option<SpoolPiece>> {
+        if self.noted < self.found.1 {
+            return Ok(None);
+        }
+        loop {
+            let next_note = self.notes.front().map(|note| Position::offset(note.first));
+            if next_note.is_none_or(|offset| offset > self.decoded) && reads_output {
+                if let Some(piece) = self.split() {
+                    return Ok(Some(piece));
+                }
+                let end = next_note.unwrap_or(u64::MAX).min(self.end);
+                if self.read < end {
+                    self.read(end, about)?;
+                    continue;
+                }
+                if next_note.is_some()
+                    && let Some(piece) = self.last_line()
+                {
+                    return Ok(Some(piece));
+                }
+            }
+            // Output in front of the note waits.
+            let waits = !reads_output && next_note.is_some_and(|offset| offset > self.decoded);
+            return Ok(if waits { None } else { self.notes.pop_front().map(SpoolPiece::Note) });
+        }
+    }
+
+    fn read(&mut self, end: u64, about: usize) -> io::Result<()> {
+        if self.output.range().1 <= self.read {
+            self.output.look_again()?;
+        }
+        let most = usize::try_from(end - self.read).unwrap_or(usize::MAX).min(about.max(1));
+        self.read += self.output.read(self.read, most, &mut self.buffer)? as u64;
+        Ok(())
+    }
+
+    /// Takes a piece out of what was read.
+    fn split(&mut self) -> Option<SpoolPiece> {
+        match self.framing {
+            Framing::Reads if self.buffer.is_empty() => None,
+            Framing::Reads => Some(Piece::Lines(self.buffer.split())),
+            Framing::Lines { .. } => self.splitter.next(&mut self.buffer),
+        }
+        .map(|piece| self.given(piece))
+    }
+
+    fn given(&mut self, piece: Piece) -> SpoolPiece {
+        // Bytes of a line that is being skipped are not in the buffer any more.
+        let start = std::mem::replace(&mut self.decoded, self.read - self.buffer.len() as u64);
+        match piece {
+            Piece::Lines(bytes) => SpoolPiece::Output(start, bytes),
+            Piece::Skipped(line) => SpoolPiece::Skipped(Position::of_output(self.decoded), line),
+        }
+    }
+
+    /// What a process has written behind its last newline, if the next note is about its end.
+    fn last_line(&mut self) -> Option<SpoolPiece> {
+        let next = self.notes.front()?.kind;
+        let ends = matches!(next, Kind::Exited | Kind::OutputClosed);
+        let rest = if ends { self.splitter.rest(&mut self.buffer) } else { None }?;
+        self.decoded = self.read;
+        let position = Position::of_output(self.decoded);
+        Some(match rest {
+            Piece::Lines(bytes) => SpoolPiece::LastLine(position, bytes),
+            Piece::Skipped(line) => SpoolPiece::Skipped(position, line),
+        })
+    }
+}
