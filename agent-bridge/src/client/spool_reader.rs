@@ -189,3 +189,134 @@ impl SpoolReader {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::{
+        notes::{self, Notes},
+        protocol::record_head,
+    };
+
+    const LIMIT: u64 = 1 << 20;
+    const LINES: Framing = Framing::Lines { turn_end: None };
+
+    fn spool(output: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("output.0"), output).unwrap();
+        dir
+    }
+
+    fn reader(dir: &tempfile::TempDir, position: u64) -> SpoolReader {
+        SpoolReader::open(dir.path(), LINES, position, LIMIT, 20).unwrap()
+    }
+
+    fn note(kind: Kind, position: u64, payload: &str) -> Frame {
+        let mut bytes = BytesMut::from(&record_head(kind, position, 1, payload.len())[..]);
+        bytes.extend_from_slice(payload.as_bytes());
+        Frame::next(&mut bytes, 1 << 20).unwrap().unwrap()
+    }
+
+    /// The next piece in short.
+    fn next(reader: &mut SpoolReader, reads_output: bool, about: usize) -> Option<String> {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        Some(match reader.next(reads_output, about).unwrap()? {
+            SpoolPiece::Output(offset, bytes) => format!("{offset} {:?}", text(&bytes)),
+            SpoolPiece::LastLine(position, bytes) => {
+                format!("last {} {:?}", Position::offset(position), text(&bytes))
+            }
+            SpoolPiece::Skipped(position, line) => {
+                format!("skipped {} {}", Position::offset(position), line.bytes)
+            }
+            SpoolPiece::Note(note) => format!("note {:?}", text(&note.payload)),
+        })
+    }
+
+    fn all(reader: &mut SpoolReader, about: usize) -> Vec<String> {
+        std::iter::from_fn(|| next(reader, true, about)).collect()
+    }
+
+    #[test]
+    fn notes_come_in_their_places() {
+        let dir = spool("one\ntwo\nthree\nrest");
+        let mut written = Notes::new(dir.path(), 1);
+        for (offset, text) in [(0, "start"), (4, "prompt"), (4, "answer"), (14, "late")] {
+            written.append(Kind::Command, offset, text.as_bytes()).unwrap();
+        }
+        written.append(Kind::Exited, 18, b"exit").unwrap();
+        let mut reader = reader(&dir, 0);
+        reader.found(18, written.last());
+        assert_eq!(next(&mut reader, true, 100), None, "the notes are not there yet");
+        let mut frames = notes::read(dir.path(), 0).unwrap().frames;
+        while let Some(note) = Frame::next(&mut frames, 1 << 20).unwrap() {
+            reader.add_note(note);
+        }
+        assert_eq!(next(&mut reader, false, 100).unwrap(), "note \"start\"");
+        assert_eq!(next(&mut reader, false, 100), None, "output in front of the next note waits");
+        assert_eq!(next(&mut reader, true, 100).unwrap(), "0 \"one\\n\"");
+        assert!(!reader.is_caught_up());
+        assert_eq!(
+            all(&mut reader, 100),
+            [
+                "note \"prompt\"",
+                "note \"answer\"",
+                "4 \"two\\nthree\\n\"",
+                "note \"late\"",
+                "last 18 \"rest\\n\"",
+                "note \"exit\""
+            ]
+        );
+        assert!(reader.is_caught_up());
+    }
+
+    #[test]
+    fn pieces_do_not_depend_on_how_much_is_read_at_once() {
+        let text = "one\n\ntwo\n".to_owned() + &"x".repeat(50) + "\nthree\nhalf";
+        let dir = spool(&text);
+        for about in 1..text.len() {
+            let mut reader = reader(&dir, 0);
+            let (mut lines, mut skipped) = (String::new(), Vec::new());
+            while let Some(piece) = reader.next(true, about).unwrap() {
+                match piece {
+                    SpoolPiece::Output(offset, bytes) => {
+                        assert!(text[offset as usize..].as_bytes().starts_with(&bytes));
+                        lines.push_str(std::str::from_utf8(&bytes).unwrap());
+                    }
+                    SpoolPiece::Skipped(position, line) => {
+                        skipped.push((Position::offset(position), line.bytes))
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert_eq!((lines.as_str(), &skipped[..]), ("one\n\ntwo\nthree\n", &[(60, 50)][..]));
+            assert_eq!(reader.decoded(), 66);
+        }
+    }
+
+    #[test]
+    fn a_command_in_the_middle_of_a_long_line_comes_before_it() {
+        let dir = spool(&"x".repeat(50));
+        let mut reader = reader(&dir, 0);
+        assert_eq!(next(&mut reader, true, 100), None);
+        let place = Position::of_note(reader.decoded(), 0).unwrap();
+        reader.add_note(note(Kind::Command, place, "cancel"));
+        assert_eq!(all(&mut reader, 100), ["note \"cancel\""]);
+        std::fs::write(dir.path().join("output.0"), "x".repeat(50) + "\nnext\n").unwrap();
+        reader.grown(56);
+        assert_eq!(all(&mut reader, 100), ["skipped 51 50", "51 \"next\\n\""]);
+    }
+
+    #[test]
+    fn a_spool_without_what_comes_next_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("output.100"), "line\n").unwrap();
+        let open = |position| SpoolReader::open(dir.path(), LINES, position, LIMIT, 20).map(drop);
+        assert!(open(Position::of_output(99)).is_err() && open(Position::of_output(106)).is_err());
+        assert!(open(Position::of_output(100)).is_ok() && open(Position::of_output(105)).is_ok());
+        let mut reader = reader(&dir, Position::of_output(100));
+        // Output that the host has claimed and that is not there.
+        reader.grown(200);
+        assert_eq!(next(&mut reader, true, 100).unwrap(), "100 \"line\\n\"");
+        assert!(reader.next(true, 100).is_err());
+    }
+}
