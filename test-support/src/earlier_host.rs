@@ -49,24 +49,23 @@ struct Shared {
 struct State {
     /// The lock of the host's directory, while the host runs.
     lock: Option<File>,
-    /// The position of the first record.
-    first: u64,
-    /// All records: their position, and the frame.
+    /// All records: their position, counted from 1, and the frame.
     records: Vec<(u64, Vec<u8>)>,
+    /// The position of the next record.
     next: u64,
     ended: bool,
     kinds: Vec<u8>,
 }
 
 impl EarlierHost {
-    /// Puts a host into a directory, in which none runs. Its first record has the position that the first gateway wants.
+    /// Puts a host into a directory, in which none runs.
     pub fn new(dir: &Path, agent: Agent) -> Self {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).unwrap();
         let lock = File::create(dir.join("lock")).unwrap();
         flock(&lock, FlockOperation::LockExclusive).unwrap();
         let _ = fs::remove_file(dir.join("socket"));
         let listener = UnixListener::bind(dir.join("socket")).unwrap();
-        let state = State { lock: Some(lock), ..State::default() };
+        let state = State { lock: Some(lock), next: 1, ..State::default() };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), agent });
         let accepting = Arc::clone(&shared);
         thread::spawn(move || {
@@ -82,11 +81,6 @@ impl EarlierHost {
     /// Writes these lines as the agent.
     pub fn output(&self, lines: &str) {
         self.0.output(lines);
-    }
-
-    /// Ends the agent's process.
-    pub fn exited(&self) {
-        self.0.exited();
     }
 
     /// Notes a command without anybody sending it. `told` is its meaning.
@@ -121,16 +115,9 @@ impl Shared {
         self.record(OUTPUT, lines.lines().count(), lines.as_bytes());
     }
 
-    fn exited(&self) {
-        self.record(EXITED, 1, json!({"code": 0, "signal": null}).to_string().as_bytes());
-    }
-
     fn record(&self, kind: u8, count: usize, payload: &[u8]) {
         let mut state = self.state();
-        let position = state.next.max(1);
-        if state.records.is_empty() {
-            state.first = position;
-        }
+        let position = state.next;
         state.records.push((position, frame(kind, position, count, payload)));
         state.next = position + count as u64;
         self.changed.notify_all();
@@ -146,11 +133,8 @@ impl Shared {
             return self.receive(gateway);
         }
         let hello = {
-            let mut state = self.state();
-            if state.records.is_empty() {
-                (state.first, state.next) = (from, from);
-            }
-            json!({"version": VERSION, "first": state.first, "next": state.next.max(1), "lends": false})
+            let state = self.state();
+            json!({"version": VERSION, "first": 1, "next": state.next, "lends": false})
         };
         gateway.write_all(&frame(HELLO, 0, 0, hello.to_string().as_bytes()))?;
         let messages = gateway.try_clone()?;
@@ -199,7 +183,7 @@ impl Shared {
                     }
                 }
                 STOP | KILL => {
-                    self.exited();
+                    self.record(EXITED, 1, json!({"code": 0, "signal": null}).to_string().as_bytes());
                     self.state().ended = true;
                     self.changed.notify_all();
                 }

@@ -18,5 +18,4 @@ mod terminal;
 mod terminal_consent;
 mod terminal_events;
 mod terminal_pipe;
-mod upgrade;
 mod verdicts;

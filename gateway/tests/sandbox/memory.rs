@@ -20,7 +20,7 @@ use crate::{scenes::Scene, site::answer};
 pub(crate) const SCENES: &[Scene] = &[
     ("the_memory_of_gateway_and_hosts_is_nobody_elses", memory_is_private),
     ("the_token_does_not_lie_in_memory", token_is_not_in_memory),
-    ("a_gateway_without_privileges_borrows_the_output_of_its_agents", output_is_borrowed),
+    ("a_gateway_without_privileges_moves_the_output_of_its_agents", output_is_moved),
 ];
 
 /// Root can read everything, so under root these gateways run as this user.
@@ -80,7 +80,7 @@ fn memory_is_private() {
     assert!(open);
 }
 
-fn output_is_borrowed() {
+fn output_is_moved() {
     let gateway = gateway(&["--agent", "demo", "--log", "info"]);
     let mut client = gateway.websocket();
     let chat = client.new_chat();
