@@ -279,13 +279,13 @@ mod tests {
             while let Some(piece) = reader.next(true, about).unwrap() {
                 match piece {
                     SpoolPiece::Output(offset, bytes) => {
-                        assert!(text[offset as usize..].as_bytes().starts_with(&bytes));
+                        assert!(text.as_bytes()[offset as usize..].starts_with(&bytes));
                         lines.push_str(std::str::from_utf8(&bytes).unwrap());
                     }
                     SpoolPiece::Skipped(position, line) => {
                         skipped.push((Position::offset(position), line.bytes))
                     }
-                    other => panic!("{other:?}"),
+                    other @ (SpoolPiece::LastLine(..) | SpoolPiece::Note(_)) => panic!("{other:?}"),
                 }
             }
             assert_eq!((lines.as_str(), &skipped[..]), ("one\n\ntwo\nthree\n", &[(60, 50)][..]));
