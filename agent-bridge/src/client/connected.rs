@@ -6,7 +6,8 @@ use switchboard_runtime::AgentControl;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    feed::{Feed, FeedEnd, FeedHandle},
+    feed::{Feed, FeedEnd},
+    feed_handle::FeedHandle,
     find,
     starter::HostStarter,
 };

@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -17,6 +17,8 @@ use tokio::{
 use super::{
     awaited::Awaited,
     cadence::Cadence,
+    feed_handle::{FeedHandle, Progress, lock},
+    frames::decode,
     held_pipe::{HeldPipe, Moved},
     spool_reader::{SpoolPiece, SpoolReader},
 };
@@ -27,26 +29,11 @@ use crate::{
         directory::HostDirectory,
         notes,
         position::Position,
-        protocol::{
-            Action, CommandHead, CommandMeaning, Frame, Kind, Pipe, RECORD_HEAD, SpawnFailure, ToHost,
-        },
+        protocol::{Action, CommandHead, CommandMeaning, Frame, Kind, Pipe, RECORD_HEAD, ToHost},
         socket::WriteHalf,
     },
     session::{DecodedBatch, Record, RecordDecoder, SessionState},
 };
-
-/// Progress of a feed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Progress {
-    /// Incremented whenever the instance should review the decoder's state.
-    pub(super) notable: u64,
-    /// The events of all records up to this position have been sent.
-    pub(super) sent: u64,
-    /// Whether everything was sent that the spool had when the host was found.
-    pub(super) caught_up: bool,
-    /// Whether the host has ended its agent.
-    pub(super) ended: bool,
-}
 
 /// Why a feed ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,28 +73,6 @@ pub(super) struct Feed<S> {
     cadence: Cadence,
     /// The position of the newest checkpoint that the log has.
     committed: watch::Receiver<u64>,
-}
-
-/// What an instance shares with its feed.
-pub(super) struct FeedHandle {
-    decoder: Arc<Mutex<RecordDecoder>>,
-    /// Always locked before the decoder.
-    awaited: Arc<Mutex<Awaited>>,
-    /// Whether events are wanted. The feed drops them when this is dropped.
-    pub(super) mode: watch::Sender<ReadMode>,
-    pub(super) progressed: watch::Receiver<Progress>,
-}
-
-impl FeedHandle {
-    pub(super) fn decoder(&self) -> MutexGuard<'_, RecordDecoder> {
-        lock(&self.decoder)
-    }
-
-    /// Makes the message for a command. The caller must send it before another one is made, and must not have locked the
-    /// decoder.
-    pub(super) fn awaited(&self) -> MutexGuard<'_, Awaited> {
-        lock(&self.awaited)
-    }
 }
 
 /// What happens next.
@@ -499,39 +464,6 @@ impl<S: RecordSink> Feed<S> {
             let _ = messages.send(message.encode());
         }
     }
-}
-
-/// Decodes a frame from a host, if it is a record.
-fn decode(frame: &Frame, decoder: &mut RecordDecoder, batch: &mut DecodedBatch) {
-    let payload = frame.payload.as_ref();
-    let record = match frame.kind {
-        Kind::Output => Record::Output { count: frame.count, bytes: payload },
-        Kind::Command => {
-            let head = serde_json::from_slice::<CommandHead>(payload);
-            Record::Command(head.map_or(CommandMeaning::Reply, |head| head.meaning))
-        }
-        Kind::SpawnFailed => {
-            Record::SpawnFailed(serde_json::from_slice(payload).unwrap_or(SpawnFailure::Other))
-        }
-        Kind::Exited => Record::Exited(serde_json::from_slice(payload).unwrap_or_default()),
-        Kind::OutputClosed => Record::OutputClosed,
-        Kind::Skipped => {
-            let (bytes, prefix) = payload
-                .split_first_chunk()
-                .map_or((0, &[][..]), |(bytes, prefix)| (u64::from_le_bytes(*bytes), prefix));
-            Record::Skipped { bytes, prefix }
-        }
-        Kind::Hello | Kind::Ended | Kind::Stuck | Kind::Pipe | Kind::Recall | Kind::Known | Kind::Grown => {
-            return;
-        }
-    };
-    if frame.count > 0 {
-        decoder.record(frame.first, record, batch);
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use tokio::sync::mpsc;
 use super::{
     connected::ConnectedInstance,
     ending,
-    feed::{Feed, FeedHandle, FeedSource},
+    feed::{Feed, FeedSource},
+    feed_handle::FeedHandle,
     find::{self, Found},
     link::{Link, NoLink},
     spool_reader::SpoolReader,

@@ -33,6 +33,7 @@ pub(crate) mod pipe;
 pub(crate) mod position;
 pub(crate) mod protocol;
 pub(crate) mod recent;
+mod running_output;
 pub(crate) mod socket;
 mod supervisor;
 

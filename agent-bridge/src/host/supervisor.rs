@@ -1,7 +1,7 @@
 //! The main task of a host: carries out commands in order, watches the agent's process, measures the time without a
 //! gateway, and ends the agent.
 
-mod output;
+mod handover;
 mod peers;
 
 use std::{
@@ -27,6 +27,7 @@ use super::{
         host_frame,
     },
     recent::RecentCommands,
+    running_output::RunningOutput,
 };
 use crate::{
     dialect::Framing,
@@ -80,7 +81,7 @@ pub(super) struct Supervisor {
 /// A running process and its output.
 struct Running {
     process: Process,
-    output: output::RunningOutput,
+    output: RunningOutput,
     exited: Option<Option<ExitStatus>>,
 }
 
@@ -325,7 +326,7 @@ impl Supervisor {
         if close {
             process.close_input();
         }
-        match output::RunningOutput::new(output) {
+        match RunningOutput::new(output) {
             Ok(output) => {
                 self.running = Some(Running { process, output, exited: None });
                 self.take_up();

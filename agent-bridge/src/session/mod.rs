@@ -17,6 +17,7 @@
 pub(crate) mod backoff;
 pub(crate) mod decoder;
 mod end;
+mod io;
 mod machine;
 #[cfg(test)]
 mod tests;
@@ -24,5 +25,6 @@ mod tests;
 pub(crate) use self::{
     decoder::{DecodedBatch, Record, RecordDecoder, SessionState},
     end::{End, SessionConfig, gone, start_failed},
-    machine::{Input, Output, Session},
+    io::{Input, Output},
+    machine::Session,
 };

@@ -6,6 +6,7 @@
 
 mod below;
 mod blocks;
+mod budget;
 mod citing;
 mod clock;
 mod decode;

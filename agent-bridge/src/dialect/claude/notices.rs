@@ -8,9 +8,9 @@ use switchboard_core::wire::NoticeLevel;
 
 use super::{
     blocks::Streamed,
+    budget::used_up,
     clock,
     records::{self, Line, Message, TurnResult, lenient, parse},
-    result::used_up,
     sent_notices::Compaction,
     state::{Cancel, ClaudeCodec},
     tools::split_key,

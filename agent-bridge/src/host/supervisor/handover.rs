@@ -1,9 +1,8 @@
 //! Who moves the agent's output to the spool: the connected gateway, else this host.
 
-use std::{collections::VecDeque, io, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
-use rustix::io::ioctl_fionbio;
-use tokio::{process::ChildStdout, sync::watch, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     super::{
@@ -11,73 +10,14 @@ use super::{
         mover::Mover,
         pipe,
         protocol::{Kind, ToHost, host_frame},
+        running_output::RunningOutput,
     },
     Supervisor,
 };
-use crate::exec::{
-    process::{Owned, until},
-    read_mode::ReadMode,
-};
+use crate::exec::process::{Owned, until};
 
 /// How long a gateway may take to return the pipe when its agent was ended.
 const RETURN: Duration = Duration::from_secs(1);
-
-/// The output of a running process.
-pub(super) struct RunningOutput {
-    pipe: OwnedFd,
-    state: State,
-    pub(super) mode: watch::Sender<ReadMode>,
-}
-
-enum State {
-    /// This host moves it.
-    Moving(Owned<()>),
-    /// The gateway moves it.
-    HandedOver,
-    /// Nothing follows.
-    Closed,
-}
-
-impl RunningOutput {
-    /// The output of a process that was just started, which nobody moves yet.
-    pub(super) fn new(output: ChildStdout) -> io::Result<Self> {
-        let pipe = output.into_owned_fd()?;
-        ioctl_fionbio(&pipe, true)?;
-        Ok(Self { pipe, state: State::HandedOver, mode: watch::channel(ReadMode::Live).0 })
-    }
-
-    /// The task that moves the output; `None` if this host does not move it.
-    pub(super) fn moving(&mut self) -> Option<&mut Owned<()>> {
-        match &mut self.state {
-            State::Moving(task) => Some(task),
-            State::HandedOver | State::Closed => None,
-        }
-    }
-
-    pub(super) fn is_handed_over(&self) -> bool {
-        matches!(self.state, State::HandedOver)
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        matches!(self.state, State::Closed)
-    }
-
-    pub(super) fn close(&mut self) {
-        self.state = State::Closed;
-    }
-
-    /// Notes that this host moves the output from now on, with this task.
-    pub(super) fn take_up(&mut self, moving: io::Result<Owned<()>>) {
-        self.state = match moving {
-            Ok(task) => State::Moving(task),
-            Err(error) => {
-                tracing::error!(%error, "an agent's output cannot be read any more");
-                // Ends at once, as if the agent had closed its output.
-                State::Moving(Owned(tokio::spawn(std::future::ready(()))))
-            }
-        };
-    }
-}
 
 impl Supervisor {
     /// Begins to move the output of the running process, unless that is done already. No gateway may be moving it.
@@ -95,7 +35,7 @@ impl Supervisor {
         self.spool.output.range()?;
         let (spool, framing) = (Arc::clone(&self.spool.output), self.framing.clone());
         let (mode, limits) = (output.mode.subscribe(), self.config.limits.clone());
-        let mover = Mover::new(output.pipe.try_clone()?, spool, framing, mode, limits)?;
+        let mover = Mover::new(output.pipe().try_clone()?, spool, framing, mode, limits)?;
         Ok(Owned(tokio::spawn(mover.run())))
     }
 
@@ -106,10 +46,10 @@ impl Supervisor {
             return;
         }
         let frame =
-            pipe::describe(&running.output.pipe).map(|pipe| serde_json::to_vec(&pipe).unwrap_or_default());
+            pipe::describe(running.output.pipe()).map(|pipe| serde_json::to_vec(&pipe).unwrap_or_default());
         if let Ok(frame) = frame {
             // Ends the task of this host.
-            running.output.state = State::HandedOver;
+            running.output.hand_over();
             self.peers.send(host_frame(Kind::Pipe, &frame));
         }
     }
