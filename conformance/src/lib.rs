@@ -20,6 +20,8 @@
 //! transport, the traces that cannot run and their needs; a line that is missing or no longer true fails the suite.
 
 #[cfg(feature = "gateway")]
+pub mod accounts;
+#[cfg(feature = "gateway")]
 mod agent;
 #[cfg(feature = "gateway")]
 mod gateway;

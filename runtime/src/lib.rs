@@ -57,6 +57,7 @@
 //! Features: `sqlite` adds the journal on SQLite, and compiles SQLite. Without it, chats are lost when the process
 //! ends.
 
+mod accounts;
 mod admission;
 mod agent;
 mod clock;
@@ -69,6 +70,7 @@ mod outbox;
 mod tally;
 mod write_batch;
 
+pub use accounts::{Accounts, Unavailable};
 pub use admission::{Admission, Verifier};
 pub use agent::{Agent, AgentContext, AgentControl, ControlReceiver, GatewayGone, Records, Resume};
 pub use clock::boot_ms;
@@ -78,7 +80,7 @@ pub use journal::{Answers, Journal, Memory, OpenJournal, OpenMemory, OwnerChange
 #[cfg(feature = "sqlite")]
 pub use journal::{
     BackupReport, CheckReport, DamagedChat, OpenError, OpenErrorReason, OpenReport, OpenSqlite, Salvaged,
-    Sqlite, SqliteOptions,
+    Sqlite, SqliteAccounts, SqliteOptions,
 };
 pub use outbox::{OutboxReader, Progress, WriterStep};
 pub use tally::Tally;

@@ -19,7 +19,7 @@ use tokio::sync::{Notify, mpsc, watch};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{
     BackupReport, CheckReport, DamagedChat, OpenError, OpenErrorReason, OpenReport, OpenSqlite, Salvaged,
-    Sqlite, SqliteOptions,
+    Sqlite, SqliteAccounts, SqliteOptions,
 };
 
 /// What the hub asks of the journal.

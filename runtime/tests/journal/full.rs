@@ -2,10 +2,15 @@
 
 use std::{fs, path::Path, process::Command};
 
-use switchboard_core::journal::Durability;
+use switchboard_core::{accounts::Outcome, journal::Durability};
+use switchboard_runtime::{Accounts as _, Unavailable};
 use switchboard_test_support::report_skipped;
 
-use crate::{desk::open, make::Scribe};
+use crate::{
+    accounts::{create, key, wait},
+    desk::open,
+    make::Scribe,
+};
 
 /// A small file system in memory, unmounted at the end.
 struct Small(tempfile::TempDir);
@@ -61,10 +66,14 @@ fn a_full_disk_refuses_and_recovers() {
     scribe.resume(&record);
     let again = scribe.delta("t1", "s", &"text ".repeat(2_000)).append(refused + 1, Durability::Synced, 1);
     assert!(!desk.append(again), "the disk is still full");
+    let accounts = desk.journal.accounts();
+    assert_eq!(wait(accounts.compare_and_set(create("token", 60_000))), Err(Unavailable));
+    assert_eq!(wait(accounts.get(key("token"))), Ok(None), "it can be read");
     let why = desk.health.borrow_and_update().clone();
     assert!(why.is_some_and(|why| why.contains("the disk is full") && why.contains("make room")));
     fs::remove_file(small.0.path().join("filler")).expect("room");
     desk.until_well();
+    assert!(matches!(wait(accounts.compare_and_set(create("token", 60_000))), Ok(Outcome::Stored(_))));
     let record = desk.chat(&scribe.key).expect("it can be read");
     scribe.resume(&record);
     assert!(desk.append(scribe.delta("t1", "s", "more").append(refused + 2, Durability::Synced, 2)));

@@ -5,6 +5,7 @@
 #![cfg(feature = "sqlite")]
 #![allow(unreachable_pub, reason = "modules of one test")]
 
+mod accounts;
 mod backup;
 mod chats;
 mod crash;

@@ -2,7 +2,7 @@
 //! thread of its own.
 //!
 //! Answers of one chat keep the order of its appends: an append behind one that waits for a sync waits, too. Appends
-//! of other chats do not.
+//! of other chats do not. Changes of accounts are answered in their order as well.
 
 use std::{
     collections::VecDeque,
@@ -17,13 +17,17 @@ use switchboard_core::{
     journal::{AppendId, Conflict, JournalAnswer},
 };
 
-use super::{files::SideFile, mutex::locked};
+use super::{
+    account::{self, Changed},
+    files::SideFile,
+    mutex::locked,
+};
 use crate::journal::Answers;
 
 /// The longest time that a sync is delayed for other appends to join it.
 const LONGEST_DELAY: Duration = Duration::from_millis(5);
 
-/// What became of an append.
+/// What became of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     Committed,
@@ -33,23 +37,43 @@ pub(super) enum Outcome {
     Conflict(Conflict),
 }
 
-/// The outcome of an append that was not answered yet.
+/// A job that was not answered yet.
 #[derive(Debug)]
 pub(super) struct PendingAck {
-    pub(super) id: AppendId,
-    pub(super) chat: ChatKey,
+    pub(super) done: Done,
     pub(super) outcome: Outcome,
-    /// Whether the answer must wait until the append is synced to the disk.
+    /// Whether the answer must wait until the job's commit is synced to the disk.
     pub(super) synced: bool,
 }
 
+/// What the writer has carried out.
+#[derive(Debug)]
+pub(super) enum Done {
+    Append(AppendId, ChatKey),
+    Account(account::Job, Changed),
+}
+
+/// Jobs that are answered in their order.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Lane {
+    Chat(ChatKey),
+    Accounts,
+}
+
 impl PendingAck {
+    fn lane(&self) -> Lane {
+        match &self.done {
+            Done::Append(_, chat) => Lane::Chat(chat.clone()),
+            Done::Account(..) => Lane::Accounts,
+        }
+    }
+
     fn waits_for_sync(&self) -> bool {
         self.synced && self.outcome == Outcome::Committed
     }
 }
 
-/// Outcomes that wait for a sync, or for an earlier append of their chat.
+/// Outcomes that wait for a sync, or for an earlier job of their lane.
 #[derive(Debug)]
 pub(super) struct PendingAcks {
     answers: Answers,
@@ -63,8 +87,8 @@ pub(super) struct PendingAcks {
 #[derive(Debug, Default)]
 struct State {
     waiting: VecDeque<PendingAck>,
-    /// The number of waiting appends of each chat, including the ones that the current sync is for.
-    behind: FxHashMap<ChatKey, usize>,
+    /// The number of waiting jobs of each lane, including the ones that the current sync is for.
+    behind: FxHashMap<Lane, usize>,
     /// A sync failed: the state of the disk is unknown until the journal is reopened.
     failed: bool,
     stopping: bool,
@@ -85,12 +109,13 @@ impl PendingAcks {
             if state.failed && pending.outcome == Outcome::Committed {
                 pending.outcome = Outcome::Refused;
             }
-            if pending.waits_for_sync() || state.behind.contains_key(&pending.chat) {
-                *state.behind.entry(pending.chat.clone()).or_default() += 1;
+            let lane = pending.lane();
+            if pending.waits_for_sync() || state.behind.contains_key(&lane) {
+                *state.behind.entry(lane).or_default() += 1;
                 state.waiting.push_back(pending);
                 wake = true;
             } else {
-                self.send(&pending);
+                self.send(pending);
             }
         }
         drop(state);
@@ -136,7 +161,7 @@ impl PendingAcks {
                 let later = std::mem::take(&mut state.waiting);
                 taken.into_iter().chain(later).for_each(|outcome| self.refuse(&mut state, outcome));
             } else {
-                taken.into_iter().for_each(|outcome| self.answer(&mut state, &outcome));
+                taken.into_iter().for_each(|outcome| self.answer(&mut state, outcome));
                 self.answer_unblocked(&mut state);
             }
             if state.behind.is_empty() {
@@ -145,12 +170,13 @@ impl PendingAcks {
         }
     }
 
-    /// Answers an append that waited.
-    fn answer(&self, state: &mut State, outcome: &PendingAck) {
-        if let Some(waiting) = state.behind.get_mut(&outcome.chat) {
+    /// Answers a job that waited.
+    fn answer(&self, state: &mut State, outcome: PendingAck) {
+        let lane = outcome.lane();
+        if let Some(waiting) = state.behind.get_mut(&lane) {
             *waiting -= 1;
             if *waiting == 0 {
-                state.behind.remove(&outcome.chat);
+                state.behind.remove(&lane);
             }
         }
         self.send(outcome);
@@ -160,25 +186,30 @@ impl PendingAcks {
     fn answer_unblocked(&self, state: &mut State) {
         let mut blocked = FxHashSet::default();
         for outcome in std::mem::take(&mut state.waiting) {
-            if outcome.waits_for_sync() || blocked.contains(&outcome.chat) {
-                blocked.insert(outcome.chat.clone());
+            let lane = outcome.lane();
+            if outcome.waits_for_sync() || blocked.contains(&lane) {
+                blocked.insert(lane);
                 state.waiting.push_back(outcome);
             } else {
-                self.answer(state, &outcome);
+                self.answer(state, outcome);
             }
         }
     }
 
     fn refuse(&self, state: &mut State, pending: PendingAck) {
-        self.answer(state, &PendingAck { outcome: Outcome::Refused, ..pending });
+        self.answer(state, PendingAck { outcome: Outcome::Refused, ..pending });
     }
 
-    fn send(&self, pending: &PendingAck) {
-        self.answers.send(match pending.outcome {
-            Outcome::Committed => JournalAnswer::Appended(pending.id),
-            Outcome::Refused => JournalAnswer::Refused(pending.id),
-            Outcome::Conflict(conflict) => JournalAnswer::Conflict(pending.id, conflict),
-        });
+    fn send(&self, PendingAck { done, outcome, .. }: PendingAck) {
+        match done {
+            Done::Append(id, _) => self.answers.send(match outcome {
+                Outcome::Committed => JournalAnswer::Appended(id),
+                Outcome::Refused => JournalAnswer::Refused(id),
+                Outcome::Conflict(conflict) => JournalAnswer::Conflict(id, conflict),
+            }),
+            Done::Account(job, changed) if outcome == Outcome::Committed => job.answer(changed),
+            Done::Account(refused, _) => drop(refused),
+        }
     }
 
     /// Waits up to `delay` until as many chats are waiting as after the last sync: many chats append again as soon as

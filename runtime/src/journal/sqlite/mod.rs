@@ -1,5 +1,7 @@
 //! The journal on SQLite. The documentation of [`Sqlite`] says which file contains what, and what survives a crash.
 
+mod account;
+mod accounts;
 mod acks;
 mod apply;
 mod backup;
@@ -54,6 +56,7 @@ use switchboard_core::{
     journal::{Ask, Found, Grant, JournalAnswer, Query, Term},
 };
 
+pub use accounts::SqliteAccounts;
 pub use backup::BackupReport;
 pub use check::{CheckReport, DamagedChat};
 pub use error::{OpenError, OpenErrorReason};
@@ -291,6 +294,13 @@ struct Threads {
     checkpoints: JoinHandle<()>,
     writer: JoinHandle<()>,
     syncs: JoinHandle<()>,
+}
+
+impl OpenSqlite {
+    /// What belongs to principals beside their chats, in the same database.
+    pub fn accounts(&self) -> SqliteAccounts {
+        SqliteAccounts::new(Arc::clone(&self.shared))
+    }
 }
 
 impl Journal for OpenSqlite {

@@ -7,7 +7,7 @@ use std::{
 
 use switchboard_core::journal::Ask;
 
-use super::mutex::locked;
+use super::{account, mutex::locked};
 
 /// How many questions may wait. The hub has only a few unanswered questions for each connection.
 const QUESTIONS: usize = 65_536;
@@ -27,10 +27,15 @@ struct State {
 
 /// A question that waits.
 #[derive(Debug)]
-pub(super) struct Question {
-    pub(super) ask: Ask,
-    /// Whether the writer has handled the chat, which has a present epoch now.
-    pub(super) renewed: bool,
+pub(super) enum Question {
+    /// A question of the hub.
+    Chats {
+        ask: Ask,
+        /// Whether the writer has handled the chat, which has a present epoch now.
+        renewed: bool,
+    },
+    /// A question about what belongs to a principal beside its chats.
+    Account(account::Question),
 }
 
 impl Questions {
@@ -40,10 +45,21 @@ impl Questions {
         if state.waiting.len() >= QUESTIONS {
             return Err(ask);
         }
-        state.waiting.push_back(Question { ask, renewed });
+        state.waiting.push_back(Question::Chats { ask, renewed });
         drop(state);
         self.ready.notify_one();
         Ok(())
+    }
+
+    /// Queues a question; refuses it if too many are waiting, or if the journal is closing.
+    pub(super) fn push_account(&self, question: account::Question) {
+        let mut state = locked(&self.state);
+        if state.stopping || state.waiting.len() >= QUESTIONS {
+            return;
+        }
+        state.waiting.push_back(Question::Account(question));
+        drop(state);
+        self.ready.notify_one();
     }
 
     /// Waits for the next question. `None`: the journal is closing.

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use switchboard_core::journal::{JournalAnswer, Query};
+use switchboard_core::journal::{Ask, JournalAnswer, Query};
 
 use super::{
+    account,
     error::is_unusable,
     query::{self, Read},
     questions::Question,
@@ -15,11 +16,26 @@ use super::{
 /// Answers questions until the journal is closed.
 pub(super) fn run(shared: &Shared) {
     while let Some(question) = shared.questions.next() {
-        answer(shared, question);
+        match question {
+            Question::Chats { ask, renewed } => answer(shared, ask, renewed),
+            Question::Account(question) => answer_account(shared, question),
+        }
     }
 }
 
-fn answer(shared: &Shared, Question { ask, renewed }: Question) {
+/// Answers a question about an account, or refuses it.
+fn answer_account(shared: &Shared, question: account::Question) {
+    let answered = shared.readers.get().and_then(|db| account::answer(&db, question));
+    if let Err(error) = answered {
+        tracing::error!(%error, "what belongs to a principal could not be read");
+        if let Err(error) = shared.read_disk() {
+            shared.health.unreadable(&error);
+            shared.work.nudge();
+        }
+    }
+}
+
+fn answer(shared: &Shared, ask: Ask, renewed: bool) {
     let generation = shared.generation.load(Ordering::Acquire);
     let read = || {
         shared.disk.before_read(ask.query.chat())?;

@@ -19,6 +19,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     Migration { name: "0010_agent_turns", sql: include_str!("../migrations/0010_agent_turns.sql") },
     Migration { name: "0011_versions", sql: include_str!("../migrations/0011_versions.sql") },
     Migration { name: "0012_exact_activity", sql: include_str!("../migrations/0012_exact_activity.sql") },
+    Migration { name: "0013_accounts", sql: include_str!("../migrations/0013_accounts.sql") },
 ];
 
 /// One step from a version of the schema to the next.
@@ -81,6 +82,7 @@ pub(super) mod tests {
         ("0010_agent_turns", "8a9fe02402597a5a3efc767dcad7a270ce6b769849fcf180ff8c6317d446d255"),
         ("0011_versions", "12e57058819e72030492bff0eda38435a82046190ddc0cfc283f7ca01c1ad0a3"),
         ("0012_exact_activity", "e0db60ee0a538b3349430381785f428754a71cee8cde2d88ba38b86f2facc7ff"),
+        ("0013_accounts", "fe3a1f66304a66816e6de93bb68b34fb1fa4edd644b345076b93c44cbc6b3d77"),
     ];
 
     #[test]

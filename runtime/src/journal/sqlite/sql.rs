@@ -136,6 +136,35 @@ pub(super) mod erase {
     pub(crate) const ALL: &[&str] = &[NEXT, POSITIONS, EVENTS, TURNS];
 }
 
+/// Statements about accounts.
+pub(super) mod account {
+    pub(crate) const GET: &str =
+        "SELECT version, value FROM account_entries WHERE space = ?1 AND owner = ?2 AND name = ?3";
+    pub(crate) const VERSION: &str =
+        "SELECT version FROM account_entries WHERE space = ?1 AND owner = ?2 AND name = ?3";
+    pub(crate) const SET: &str = "INSERT OR REPLACE INTO account_entries (space, owner, name, version, value) \
+         VALUES (?1, ?2, ?3, ?4, ?5)";
+    pub(crate) const REMOVE: &str =
+        "DELETE FROM account_entries WHERE space = ?1 AND owner = ?2 AND name = ?3";
+    pub(crate) const LIST_FROM: &str = "SELECT version, value, name FROM account_entries \
+         WHERE space = ?1 AND owner = ?2 AND name >= ?3 ORDER BY name";
+    pub(crate) const LIST_AFTER: &str = "SELECT version, value, name FROM account_entries \
+         WHERE space = ?1 AND owner = ?2 AND name > ?3 ORDER BY name";
+    pub(crate) const TOTAL: &str = "SELECT total FROM account_counters \
+         WHERE owner = ?1 AND name = ?2 AND period = ?3 AND window = ?4";
+    pub(crate) const SET_TOTAL: &str = "INSERT OR REPLACE INTO account_counters \
+         (owner, name, period, window, total) VALUES (?1, ?2, ?3, ?4, ?5)";
+    /// Forgets the windows before ?4 except for the ?5 newest of them.
+    pub(crate) const FORGET_WINDOWS: &str = "DELETE FROM account_counters \
+         WHERE owner = ?1 AND name = ?2 AND period = ?3 AND window < \
+         (SELECT window FROM account_counters WHERE owner = ?1 AND name = ?2 AND period = ?3 AND window <= ?4 \
+         ORDER BY window DESC LIMIT 1 OFFSET ?5)";
+
+    #[cfg(test)]
+    pub(crate) const ALL: &[&str] =
+        &[GET, VERSION, SET, REMOVE, LIST_FROM, LIST_AFTER, TOTAL, SET_TOTAL, FORGET_WINDOWS];
+}
+
 /// Statements of compaction.
 pub(super) mod compact {
     pub(crate) const LAST_CHAT: &str = "SELECT max(id) FROM chats";

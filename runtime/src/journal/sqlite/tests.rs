@@ -1,5 +1,6 @@
 //! Tests that need the journal's internals: disks that fail or are slow, and the cost of questions.
 
+mod accounts;
 mod reads;
 // With the types of this crate, which are others than those that the tests outside link.
 #[allow(unreachable_pub, dead_code, reason = "shared with the tests outside")]
@@ -444,6 +445,7 @@ fn every_statement_uses_an_index() {
         .chain(sql::erase::REST)
         .chain(sql::compact::ALL)
         .chain(sql::read::ALL)
+        .chain(sql::account::ALL)
     {
         let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).expect("SQL");
         let empty = rusqlite::params_from_iter(vec![0; plan.parameter_count()]);

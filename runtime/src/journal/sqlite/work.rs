@@ -11,11 +11,15 @@ use switchboard_core::{
     journal::{Append, AppendId, Ask, Change, Durability},
 };
 
-use super::mutex::locked;
+use super::{account, mutex::locked};
 
 /// The size at which a transaction takes no further append, in bytes, so that the first appends need not wait for
 /// long.
 const TRANSACTION_BYTES: usize = 4 * 1024 * 1024;
+/// How many changes of accounts may wait.
+const ACCOUNT_JOBS: usize = 1024;
+/// How many changes of accounts one transaction takes, so that the appends behind it need not wait for long.
+const ACCOUNT_JOBS_AT_ONCE: usize = 64;
 /// The memory of an append beside its contents, in bytes.
 const APPEND_BYTES: usize = 512;
 
@@ -65,6 +69,7 @@ pub(super) struct Work {
 struct State {
     jobs: VecDeque<(Job, usize)>,
     bytes: usize,
+    accounts: VecDeque<account::Job>,
     nudged: bool,
     stopping: bool,
 }
@@ -94,12 +99,32 @@ impl Work {
         self.ready.notify_one();
     }
 
-    /// Waits for jobs, at most until `due`, and takes as many as fit into one transaction; none after a nudge.
+    /// Queues a change of an account; refuses it if too many are waiting, or if the journal is closing.
+    pub(super) fn push_account(&self, job: account::Job) {
+        let mut state = locked(&self.state);
+        if state.stopping || state.accounts.len() >= ACCOUNT_JOBS {
+            return;
+        }
+        state.accounts.push_back(job);
+        drop(state);
+        self.ready.notify_one();
+    }
+
+    /// Takes as many changes of accounts as one transaction should have.
+    pub(super) fn take_accounts(&self) -> Vec<account::Job> {
+        let mut state = locked(&self.state);
+        let count = state.accounts.len().min(ACCOUNT_JOBS_AT_ONCE);
+        state.accounts.drain(..count).collect()
+    }
+
+    /// Waits for jobs, at most until `due`, and takes as many as fit into one transaction; none after a nudge, or if only
+    /// changes of accounts are waiting.
     /// `None`: the journal is closing and the queue is empty.
     pub(super) fn take(&self, jobs: &mut Vec<Job>, due: Option<Instant>) -> Option<()> {
         let mut state = locked(&self.state);
         loop {
-            if !state.jobs.is_empty() || std::mem::take(&mut state.nudged) {
+            let is_waiting = !state.jobs.is_empty() || !state.accounts.is_empty();
+            if is_waiting || std::mem::take(&mut state.nudged) {
                 break;
             }
             if state.stopping {

@@ -14,7 +14,8 @@ use switchboard_core::{
 };
 
 use super::{
-    acks::{Outcome, PendingAck},
+    accounts,
+    acks::{Done, Outcome, PendingAck},
     apply::{self, ChatRows, NotApplied},
     checkpoint,
     compact::{self, Compaction},
@@ -83,6 +84,7 @@ impl Writer {
                 thread::yield_now();
                 self.carry_out(&mut later);
             }
+            self.change_accounts();
             self.erase();
         }
         self.finish();
@@ -180,13 +182,20 @@ impl Writer {
         let acks = jobs.iter().zip(&outcomes).filter_map(|(job, outcome)| {
             let (id, chat, durability) = job.append()?;
             let synced = strict || durability == Durability::Synced;
-            Some(PendingAck { id, chat: chat.clone(), outcome: *outcome, synced })
+            Some(PendingAck { done: Done::Append(id, chat.clone()), outcome: *outcome, synced })
         });
         self.shared.pending_acks.add(acks);
         for (job, outcome) in jobs.drain(..).zip(outcomes) {
             if let Job::Chat(ask, _) = job {
                 self.pass_on(ask, committed(&outcome));
             }
+        }
+    }
+
+    fn change_accounts(&mut self) {
+        let Some(db) = &self.db else { return };
+        if let Err(error) = accounts::change(&self.shared, db, &mut self.state, &self.side) {
+            self.failed(&error);
         }
     }
 

@@ -1,0 +1,42 @@
+//! A suite for stores of accounts: what callers rely on, whatever stores the entries and counters.
+//!
+//! Implement [`AccountsUnderTest`] in a test of the store, and call [`check`]. The suite makes random changes, and
+//! compares all answers with [`MemoryAccounts`](switchboard_core::accounts::MemoryAccounts). Each [`Part`] is checked
+//! with a store of its own.
+
+mod author;
+mod concurrent;
+mod part;
+mod parts;
+
+use switchboard_runtime::Accounts;
+
+use self::author::Author;
+pub use self::part::{Failure, Part};
+
+/// A store that the suite checks.
+pub trait AccountsUnderTest {
+    /// The type of the store.
+    type Accounts: Accounts;
+
+    /// The open store.
+    fn accounts(&self) -> &Self::Accounts;
+
+    /// Closes the store as a crash of the process would, and opens it again. Nothing that was answered may be lost.
+    fn reopen(&mut self);
+}
+
+/// Checks all parts, each with an empty store that `open` opens. Returns the parts that the store fails. The same seed
+/// makes the same changes, but for those of concurrent callers.
+///
+/// # Panics
+/// If the system has no means for a runtime of tokio.
+pub fn check<S: AccountsUnderTest>(seed: u64, mut open: impl FnMut() -> S) -> Vec<Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let failure = |part: &Part| {
+        let (mut store, mut author) = (open(), Author::new(seed));
+        let what = runtime.block_on(parts::check(*part, &mut store, &mut author)).err()?;
+        Some(Failure { part: *part, what })
+    };
+    Part::ALL.iter().filter_map(failure).collect()
+}
