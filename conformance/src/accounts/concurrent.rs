@@ -6,18 +6,20 @@ use std::{
 };
 
 use switchboard_core::{
-    accounts::{Addition, EntryKey, Outcome, Period, Space},
+    accounts::{Addition, CompareAndSet, EntryKey, EntryVersion, Outcome, Period, Space},
     journal::Durability,
 };
 use switchboard_runtime::Accounts;
 
-use super::{
-    author::{Checked, answered, counter, key, same, window},
-    parts::plain,
-};
+use super::author::{Checked, answered, counter, key, same, value, window};
 
 /// How often each caller counts.
 const TIMES: u64 = 20;
+
+/// A change without random parts.
+fn plain(key: &EntryKey, expect: Option<EntryVersion>, bytes: Vec<u8>) -> CompareAndSet {
+    CompareAndSet { key: key.clone(), expect, value: Some(value(bytes)), durability: Durability::Synced }
+}
 
 /// Counts in an entry, with every change repeated until it succeeds, and in a counter.
 async fn count(store: &impl Accounts, key: &EntryKey) -> Checked {

@@ -8,23 +8,13 @@ mod author;
 mod concurrent;
 mod part;
 mod parts;
-
-use switchboard_runtime::Accounts;
+mod under_test;
 
 use self::author::Author;
-pub use self::part::{Failure, Part};
-
-/// A store that the suite checks.
-pub trait AccountsUnderTest {
-    /// The type of the store.
-    type Accounts: Accounts;
-
-    /// The open store.
-    fn accounts(&self) -> &Self::Accounts;
-
-    /// Closes the store as a crash of the process would, and opens it again. Nothing that was answered may be lost.
-    fn reopen(&mut self);
-}
+pub use self::{
+    part::{Failure, Part},
+    under_test::AccountsUnderTest,
+};
 
 /// Checks all parts, each with an empty store that `open` opens. Returns the parts that the store fails. The same seed
 /// makes the same changes, but for those of concurrent callers.

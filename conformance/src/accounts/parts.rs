@@ -2,20 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use switchboard_core::{
-    accounts::{
-        CompareAndSet, EntryKey, EntryPage, EntryQuery, EntryVersion, KEPT_WINDOWS, LONGEST_NAME,
-        LONGEST_VALUE, Outcome, PAGE_BYTES, PAGE_ENTRIES, Period, Space,
-    },
-    journal::Durability,
+use switchboard_core::accounts::{
+    EntryKey, EntryPage, EntryQuery, EntryVersion, KEPT_WINDOWS, LONGEST_NAME, LONGEST_VALUE, Outcome,
+    PAGE_BYTES, PAGE_ENTRIES, Period, Space,
 };
 use switchboard_runtime::Accounts;
 
 use super::{
-    AccountsUnderTest,
     author::{Author, Checked, answered, counter, key, name, owner, same, value, window},
     concurrent,
     part::Part,
+    under_test::AccountsUnderTest,
 };
 
 /// How many random changes a part makes.
@@ -245,9 +242,4 @@ async fn reopening<S: AccountsUnderTest>(store: &mut S, author: &mut Author) -> 
         author.add(store.accounts(), &counter, &window, 0).await?;
     }
     Ok(())
-}
-
-/// A change without random parts.
-pub(super) fn plain(key: &EntryKey, expect: Option<EntryVersion>, bytes: Vec<u8>) -> CompareAndSet {
-    CompareAndSet { key: key.clone(), expect, value: Some(value(bytes)), durability: Durability::Synced }
 }
