@@ -136,6 +136,11 @@ pub(crate) const NOTICE_BYTES: usize = 8 * 1024;
 pub(crate) const DETAIL_BYTES: usize = 500;
 /// Longest input of a tool that is assembled from streamed pieces, in bytes.
 pub(crate) const TOOL_INPUT_BYTES: usize = 1024 * 1024;
+/// Size from which on an input is shown while the model still writes it, in bytes. Most inputs are shorter, and are shown
+/// once.
+pub(crate) const TOOL_UPDATE_FIRST_BYTES: usize = 512;
+/// Longest beginning of an input that is shown while the model still writes it, in bytes.
+pub(crate) const TOOL_UPDATE_LONGEST_BYTES: usize = 32 * 1024;
 /// Most tool uses that a codec remembers within one turn.
 pub(crate) const TOOLS: usize = 4096;
 /// Most subagents whose texts a codec follows at once; those of further ones are not shown.

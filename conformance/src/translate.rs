@@ -3,7 +3,7 @@
 use serde_json::Value;
 use switchboard_core::{
     Limits,
-    agent::{AgentCommand, AgentEvent, AgentExit, PermissionAsk},
+    agent::{AgentCommand, AgentEvent, AgentExit, PermissionAsk, ToolInput},
     ids::RequestId,
     wire::{AgentState, Answer, Cost, NoticeLevel, Outcome, TurnError, Usage},
 };
@@ -82,6 +82,8 @@ pub fn agent_event(says: &Says) -> Result<AgentEvent, String> {
     let text = |at| text_of(says, at);
     let value = |at| value_of(says, at);
     let void = says.args.get(1).is_some_and(|word| word == "void");
+    let partial = says.args.last().is_some_and(|word| word == "partial");
+    let input = |at| value(at).map(|arguments| ToolInput { partial, ..ToolInput::whole(arguments) });
     Ok(match says.kind.as_str() {
         "text" => AgentEvent::Text { stream: text(0)?.into(), text: text(1)? },
         "reason" => AgentEvent::Reasoning { stream: text(0)?.into(), text: text(1)? },
@@ -108,17 +110,11 @@ pub fn agent_event(says: &Says) -> Result<AgentEvent, String> {
             AgentEvent::Subagent { parent_call_id: text(0)?, event: Box::new(agent_event(&inner)?) }
         }
         "tool_update" => {
-            let output = says.args.get(3).and_then(Value::as_str).map(str::to_owned);
-            let arguments = Some(value(2)?).filter(|arguments| arguments != "-");
-            AgentEvent::ToolUpdated { call_id: text(0)?, name: text(1)?, arguments, output }
+            let output = says.args.get(3).filter(|_| !partial).and_then(Value::as_str).map(str::to_owned);
+            let input = Some(input(2)?).filter(|input| input.arguments != "-");
+            AgentEvent::ToolUpdated { call_id: text(0)?, name: text(1)?, input, output }
         }
-        "tool" => AgentEvent::ToolStarted {
-            call_id: text(0)?,
-            name: text(1)?,
-            arguments: value(2)?,
-            title: None,
-            locations: Vec::new(),
-        },
+        "tool" => AgentEvent::ToolStarted { call_id: text(0)?, name: text(1)?, input: input(2)? },
         "tool_end" => {
             let result = if text(2)? == "ok" { Ok(text(3)?) } else { Err(text(3)?) };
             AgentEvent::ToolEnded {

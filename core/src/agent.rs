@@ -105,12 +105,8 @@ pub enum AgentEvent {
         call_id: String,
         /// The tool's name, as the agent has it.
         name: String,
-        /// The tool's input.
-        arguments: serde_json::Value,
-        /// One line for people that says what the use does.
-        title: Option<String>,
-        /// The files that the use concerns.
-        locations: Vec<ToolLocation>,
+        /// The tool's input, as far as the agent has written it.
+        input: ToolInput,
     },
     /// A use of a tool goes on.
     ToolUpdated {
@@ -118,8 +114,8 @@ pub enum AgentEvent {
         call_id: String,
         /// The tool's name, as the agent has it.
         name: String,
-        /// The whole input so far, if there is more of it.
-        arguments: Option<serde_json::Value>,
+        /// All of the input so far, if there is more of it.
+        input: Option<ToolInput>,
         /// A piece of the tool's output.
         output: Option<String>,
     },
@@ -262,6 +258,27 @@ impl fmt::Debug for AgentEvent {
             Self::Session { .. } => "Session",
             Self::TurnEnded { .. } => "TurnEnded",
         })
+    }
+}
+
+/// The input of a tool use.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolInput {
+    /// The input, or the beginning of it.
+    pub arguments: serde_json::Value,
+    /// Whether `arguments` is only the beginning of the input, because the agent still writes it. An
+    /// [update](AgentEvent::ToolUpdated) has the whole input, unless the use ends before.
+    pub partial: bool,
+    /// One line for people that says what the use does.
+    pub title: Option<String>,
+    /// The files that the use concerns.
+    pub locations: Vec<ToolLocation>,
+}
+
+impl ToolInput {
+    /// A whole input, of which nothing else is known.
+    pub fn whole(arguments: serde_json::Value) -> Self {
+        Self { arguments, partial: false, title: None, locations: Vec::new() }
     }
 }
 

@@ -8,7 +8,7 @@
 use serde_json::{Value, json};
 use switchboard_core::{
     Hub, Input, Limits, Moment, Output, Peer,
-    agent::{AgentEvent, AgentInstanceId, AgentRecords, PermissionAsk},
+    agent::{AgentEvent, AgentInstanceId, AgentRecords, PermissionAsk, ToolInput},
     ids::{ChatId, ChatKey, ConnId, Principal, RequestId, TurnId},
     journal::{Grant, JournalAnswer, MemoryJournal},
     wire::{
@@ -119,6 +119,12 @@ fn whatever_an_agent_says_comes_in_events_of_bounded_size() {
         };
         let many = (0..20_000).map(|_| edit("a", "")).collect();
         let middling = (0..40).map(|_| edit("a", &letter.repeat(10_000))).collect();
+        let input = |text: String| ToolInput {
+            arguments: json!({ "a": text }),
+            partial: true,
+            title: Some(huge()),
+            locations: vec![ToolLocation { path: huge(), line: Some(1) }; 100],
+        };
         let address = || letter.repeat(2 * 1024 / 6);
         let sources = || vec![Source { url: address(), title: Some(huge()) }; 100];
         let request = |id: &str| RequestId::parse(id).unwrap();
@@ -160,33 +166,19 @@ fn whatever_an_agent_says_comes_in_events_of_bounded_size() {
             ("reasoning_end", AgentEvent::ReasoningEnd { stream: huge().into(), void: false }),
             ("delta", AgentEvent::Message { text: huge() }),
             ("message", AgentEvent::Progress { text: huge() }),
-            (
-                "tool_event",
-                AgentEvent::ToolStarted {
-                    call_id: huge(),
-                    name: huge(),
-                    arguments: json!({ "a": huge() }),
-                    title: Some(huge()),
-                    locations: vec![ToolLocation { path: huge(), line: Some(1) }; 100],
-                },
-            ),
+            ("tool_event", AgentEvent::ToolStarted { call_id: huge(), name: huge(), input: input(huge()) }),
             (
                 "tool_event",
                 AgentEvent::ToolUpdated {
                     call_id: huge(),
                     name: huge(),
-                    arguments: Some(json!({ "a": letter.repeat(100 * 1024) })),
+                    input: Some(input(letter.repeat(100 * 1024))),
                     output: None,
                 },
             ),
             (
                 "tool_event",
-                AgentEvent::ToolUpdated {
-                    call_id: huge(),
-                    name: huge(),
-                    arguments: None,
-                    output: Some(huge()),
-                },
+                AgentEvent::ToolUpdated { call_id: huge(), name: huge(), input: None, output: Some(huge()) },
             ),
             (
                 "task",
@@ -282,9 +274,7 @@ fn a_use_of_a_tool_with_a_long_id_is_one_use() {
     world.event(AgentEvent::ToolStarted {
         call_id: id(),
         name: "Bash".into(),
-        arguments: json!({}),
-        title: None,
-        locations: Vec::new(),
+        input: ToolInput::whole(json!({})),
     });
     world.event(AgentEvent::ToolEnded {
         call_id: id(),

@@ -8,7 +8,7 @@
 use serde_json::{Value, json};
 use switchboard_core::{
     Hub, Input, Limits, Moment, Output, Peer,
-    agent::{AgentEvent, AgentExit, AgentInstanceId, AgentRecords},
+    agent::{AgentEvent, AgentExit, AgentInstanceId, AgentRecords, ToolInput},
     ids::{ChatId, ChatKey, ConnId, Principal},
     journal::{Ask, AskId, Found, Grant, JournalAnswer, MemoryJournal, PageStart, Query},
     wire::{ClientEnvelope, CloseCode, Message, TurnError},
@@ -92,9 +92,7 @@ fn streams_that_are_open_when_a_gateway_dies_are_ended_with_the_turn() {
     let tool = |id: &str| AgentEvent::ToolStarted {
         call_id: id.into(),
         name: "Bash".into(),
-        arguments: json!({}),
-        title: None,
-        locations: Vec::new(),
+        input: ToolInput::whole(json!({})),
     };
     let ended = AgentEvent::TextEnd { stream: "other".into(), text: None, void: false, sources: Vec::new() };
     let other = AgentEvent::Text { stream: "other".into(), text: "said".into() };

@@ -6,7 +6,7 @@ use switchboard_conformance::{
 };
 use switchboard_core::{
     Limits,
-    agent::{AgentCommand, AgentEvent, PermissionAsk, StreamId},
+    agent::{AgentCommand, AgentEvent, PermissionAsk, StreamId, ToolInput},
     ids::{Principal, RequestId},
     wire::Outcome,
 };
@@ -132,9 +132,7 @@ async fn conversation(transport: &dyn Transport) -> Vec<String> {
     let tool = AgentEvent::ToolStarted {
         call_id: "k1".to_owned(),
         name: "Bash".to_owned(),
-        arguments: serde_json::json!({ "command": "ls" }),
-        title: None,
-        locations: Vec::new(),
+        input: ToolInput::whole(serde_json::json!({ "command": "ls" })),
     };
     say(&gateway, vec![thought, AgentEvent::ReasoningEnd { stream: "s0".into(), void: false }]).await;
     say(&gateway, vec![tool, permission()]).await;
@@ -249,9 +247,7 @@ async fn lost_and_resumed(transports: &[&dyn Transport], every: usize) -> Vec<St
     let started = AgentEvent::ToolStarted {
         call_id: "k1".to_owned(),
         name: "Bash".to_owned(),
-        arguments: serde_json::json!({ "command": "ls" }),
-        title: None,
-        locations: Vec::new(),
+        input: ToolInput::whole(serde_json::json!({ "command": "ls" })),
     };
     let ended = AgentEvent::ToolEnded {
         call_id: "k1".to_owned(),

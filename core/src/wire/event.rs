@@ -167,7 +167,8 @@ pub enum ChatBody {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         #[cfg_attr(feature = "schema", ts(as = "Option<Vec<ToolLocation>>", optional))]
         locations: Vec<ToolLocation>,
-        /// At the start: the arguments that the agent passes to the tool. In an update: all arguments so far.
+        /// At the start and in updates: the arguments that the agent passes to the tool, as far as it has written them.
+        /// Each replaces the one before.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", ts(type = "unknown", optional))]
         arguments: Option<serde_json::Value>,
@@ -187,7 +188,8 @@ pub enum ChatBody {
         #[serde(default, skip_serializing_if = "is_false")]
         #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
         stopped: bool,
-        /// Whether arguments or output were cut to the limit.
+        /// Whether arguments or output are not whole: they were cut to the limit, or the agent still writes the
+        /// arguments.
         #[serde(default, skip_serializing_if = "is_false")]
         #[cfg_attr(feature = "schema", ts(as = "Option<bool>", optional))]
         truncated: bool,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use switchboard_conformance::journal_model::Journal;
 use switchboard_core::{
     Input,
-    agent::{AgentCommand, AgentEvent, AgentExit, AgentInstanceId, PermissionAsk},
+    agent::{AgentCommand, AgentEvent, AgentExit, AgentInstanceId, PermissionAsk, ToolInput},
     ids::{ChatKey, RequestId, TurnId},
     wire::{Outcome, Question, QuestionItem, Task, TaskKind, TaskStatus, TurnReason},
 };
@@ -398,13 +398,10 @@ impl Agents {
             13 => AgentEvent::Reasoning { stream: "think".into(), text: format!("[{made}] hm") },
             14 => {
                 process.tools += 1;
-                let arguments = serde_json::json!({"n": *made});
                 AgentEvent::ToolStarted {
                     call_id: format!("k{}", process.tools),
                     name: "Bash".into(),
-                    arguments,
-                    title: None,
-                    locations: Vec::new(),
+                    input: ToolInput::whole(serde_json::json!({"n": *made})),
                 }
             }
             15 => tool_ended(format!("k{}", process.tools), "out".repeat(rng.below(100))),

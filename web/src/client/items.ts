@@ -38,6 +38,8 @@ export interface ToolItem extends Part {
   readonly title?: string;
   readonly locations?: readonly ToolLocation[];
   readonly arguments?: unknown;
+  /** `arguments` are the beginning of the input: the agent still writes it, or it was cut to the limit. */
+  readonly inputGoesOn?: boolean;
   /** `edited`: only `edits` are known, since no event of the use itself has arrived. */
   readonly status: "running" | "done" | "error" | "stopped" | "edited";
   /** The newest part of the output that was streamed while the tool ran. */
@@ -46,6 +48,7 @@ export interface ToolItem extends Part {
   readonly outputCut?: true;
   readonly result?: string;
   readonly error?: string;
+  /** Output, result or error were cut to the limit. */
   readonly truncated: boolean;
   readonly media?: readonly ToolMedia[];
   readonly sources?: readonly Source[];
@@ -115,11 +118,11 @@ export function itemsOf(event: ChatEvent): readonly Exclude<Item, RequestItem>[]
     case "tool_event":
       return [tool(event.call_id, event.name, {
         status: event.phase === "end" ? "done" : event.phase === "error" ? (event.stopped ? "stopped" : "error") : "running",
-        truncated: event.truncated ?? false,
+        truncated: (event.truncated ?? false) && !("arguments" in event),
         ...(event.phase === "start" && { began: { epoch: event.epoch, seq: event.seq } }),
         ...(event.title !== undefined && { title: event.title }),
         ...(event.locations && { locations: event.locations }),
-        ...("arguments" in event && { arguments: event.arguments }),
+        ...("arguments" in event && { arguments: event.arguments, inputGoesOn: event.truncated ?? false }),
         ...(event.output !== undefined && boundedOutput(event.output)),
         ...(event.result !== undefined && { result: event.result }),
         ...(event.error !== undefined && { error: event.error }),

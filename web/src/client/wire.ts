@@ -107,7 +107,10 @@ name: string,
 title?: string,
 /** The files that the tool use concerns. */
 locations?: Array<ToolLocation>,
-/** At the start: the arguments that the agent passes to the tool. In an update: all arguments so far. */
+/**
+ * At the start and in updates: the arguments that the agent passes to the tool, as far as it has written them.
+ * Each replaces the one before.
+ */
 arguments?: unknown,
 /** In an update: a piece of the tool's output. */
 output?: string,
@@ -117,7 +120,10 @@ result?: string,
 error?: string,
 /** With `error`: the use did not fail by itself, but was stopped together with its turn, its task or its agent. */
 stopped?: boolean,
-/** Whether arguments or output were cut to the limit. */
+/**
+ * Whether arguments or output are not whole: they were cut to the limit, or the agent still writes the
+ * arguments.
+ */
 truncated?: boolean,
 /** At the end: the pictures and other media in the tool's result, which the event itself does not contain. */
 media?: Array<ToolMedia>,

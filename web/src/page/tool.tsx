@@ -86,7 +86,7 @@ export const ToolRow = memo<ToolRowProps>(({ tool, node, draw }) => {
   );
 });
 
-function ToolInput({ tool: { edits, locations = [], arguments: input } }: { tool: ToolItem }) {
+function ToolInput({ tool: { edits, locations = [], arguments: input, inputGoesOn } }: { tool: ToolItem }) {
   return (
     <>
       {edits.map((edit, index) => (
@@ -101,6 +101,7 @@ function ToolInput({ tool: { edits, locations = [], arguments: input } }: { tool
         <ul class="places" aria-label="Files">{locations.map((location, index) => <li key={index}><Revealed text={place(location)} style="code" /></li>)}</ul>
       )}
       {edits.length === 0 && input !== undefined && <Input input={input} />}
+      {edits.length === 0 && inputGoesOn && <p class="muted">The input goes on.</p>}
     </>
   );
 }

@@ -141,6 +141,23 @@ test("an update replaces the arguments and appends to the output, whose end is h
   assert.deepEqual([item.status, item.title, item.arguments, item.output?.length, item.output?.slice(-4), item.outputCut], ["running", "Build", { command: "make" }, 65_536, "xend", true]);
 });
 
+test("an input that goes on is whole once an update has all of it, and what is cut of the output stays marked", () => {
+  const uses = [
+    tool("start", "a", { title: "Write a", arguments: { content: "o" }, truncated: true }), tool("update", "a", { arguments: { content: "one" }, truncated: true }),
+    tool("update", "a", { title: "Write a.rs", arguments: { content: "one two" } }), tool("end", "a", { result: "out", truncated: true }),
+  ];
+  const seen = uses.map((_, index) => {
+    const [item] = reduce(log(uses.slice(0, index + 1)))[0]!.items;
+    return item?.kind === "tool" && [item.title, item.arguments, item.inputGoesOn, item.truncated, item.status];
+  });
+  assert.deepEqual(seen, [
+    ["Write a", { content: "o" }, true, false, "running"],
+    ["Write a", { content: "one" }, true, false, "running"],
+    ["Write a.rs", { content: "one two" }, false, false, "running"],
+    ["Write a.rs", { content: "one two" }, false, true, "done"],
+  ]);
+});
+
 /** A subagent in the background: it reads in its own turn, in one of the agent's and outside of turns, and runs a subagent too. */
 const LATER_WORK: ChatEvent[] = log([
   userMessage("first"), tool("start", "a"), inside("a", { call_id: "n" }), { ...delta("early"), parent_call_id: "a" }, { event: "stream_end", stream_id: "s", parent_call_id: "a" },

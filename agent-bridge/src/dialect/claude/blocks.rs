@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 use switchboard_core::agent::{AgentEvent, StreamId};
 
 use super::{
+    growing::Shown,
     lines,
     records::{self, Delta},
     sources::Sources,
@@ -97,6 +98,8 @@ enum Kind {
         /// Whether a piece did not fit, so that the input ends before it.
         #[serde(default)]
         cut: bool,
+        #[serde(default)]
+        shown: Shown,
     },
     Other,
 }
@@ -124,7 +127,7 @@ pub(super) enum MessageEnd {
     Restarted,
 }
 
-/// A tool use whose input was streamed and not repeated as a whole.
+/// A tool use with the input that was streamed, which no `assistant` line has repeated.
 pub(super) struct StreamedTool {
     pub(super) id: String,
     pub(super) name: String,
@@ -145,9 +148,13 @@ impl OpenMessage {
         let kind = match (kind, tool) {
             ("text", _) => Kind::Text,
             ("thinking", _) => Kind::Thinking,
-            ("tool_use" | "server_tool_use" | "mcp_tool_use", Some((id, name))) => {
-                Kind::Tool { id: id.into(), name: name.into(), input: String::new(), cut: false }
-            }
+            ("tool_use" | "server_tool_use" | "mcp_tool_use", Some((id, name))) => Kind::Tool {
+                id: id.into(),
+                name: name.into(),
+                input: String::new(),
+                cut: false,
+                shown: Shown::default(),
+            },
             _ => Kind::Other,
         };
         let mut block = OpenBlock {
@@ -187,6 +194,23 @@ impl OpenMessage {
     pub(super) fn add(&mut self, index: u64, delta: &Delta<'_>, events: &mut Vec<AgentEvent>) -> bool {
         self.cites |= delta.citation.is_some();
         self.block(index).is_some_and(|block| block.add(delta, events))
+    }
+
+    /// The tool use of this block with its input so far, if that has grown enough to be shown.
+    pub(super) fn grown(&mut self, index: u64) -> Option<StreamedTool> {
+        let block = self.block(index).filter(|block| block.phase == Phase::Open)?;
+        let Kind::Tool { id, name, input, shown, .. } = &mut block.kind else { return None };
+        let input = shown.grown(input)?;
+        Some(StreamedTool { id: id.clone(), name: name.clone(), input })
+    }
+
+    /// The ids of the tool uses whose input is void before it was whole, if the message ends with `end`.
+    pub(super) fn void_tools(&self, end: MessageEnd) -> impl Iterator<Item = &str> {
+        let blocks = self.blocks.iter().zip(self.void(end));
+        blocks.filter_map(|(block, void)| match &block.kind {
+            Kind::Tool { id, .. } if void && block.phase != Phase::Ended => Some(id.as_str()),
+            Kind::Tool { .. } | Kind::Text | Kind::Thinking | Kind::Other => None,
+        })
     }
 
     fn block(&mut self, index: u64) -> Option<&mut OpenBlock> {
@@ -292,7 +316,7 @@ impl OpenMessage {
         }
         block.end_half(events);
         block.phase = Phase::Ended;
-        let Kind::Tool { id, name, input, cut } = &mut block.kind else { return None };
+        let Kind::Tool { id, name, input, cut, .. } = &mut block.kind else { return None };
         let input = std::mem::take(input);
         let input =
             if *cut { (input + "…").into() } else { records::value(&lines::whole_characters(&input)) };

@@ -27,7 +27,7 @@ impl ClaudeCodec {
             Err(_) => Cow::Owned(String::from_utf8_lossy(line).trim().to_owned()),
         };
         if let Some((index, delta)) = piece(&text) {
-            return self.delta(index, &delta, out);
+            return self.delta(None, index, &delta, out);
         }
         let mut text = text;
         if lines::has_surrogate(&text) {
@@ -97,7 +97,7 @@ impl ClaudeCodec {
                     self.interrupt_again(out);
                 }
                 // The agent gave up a message that it did not stop, and asks the model again.
-                self.finish_message(MessageEnd::Restarted, out);
+                self.finish_message(MessageEnd::Restarted, parent, out);
                 let id = event.message.map(|message| message.id).unwrap_or_default();
                 self.state.output.message = Some(OpenMessage::new(&id));
                 out.alive();
@@ -115,15 +115,15 @@ impl ClaudeCodec {
                     thinking: block.thinking.clone().unwrap_or_default(),
                     ..Delta::default()
                 };
-                self.delta(index, &first, out);
+                self.delta(parent, index, &first, out);
             }
-            "content_block_delta" => self.delta(index, &event.delta.unwrap_or_default(), out),
+            "content_block_delta" => self.delta(parent, index, &event.delta.unwrap_or_default(), out),
             "content_block_stop" => {
                 let message = self.state.output.message.as_mut();
                 let tool = message.and_then(|message| message.stop(index, &mut out.events));
                 if let Some(tool) = tool {
-                    let message = self.state.output.message.as_ref().map(|message| message.id.clone());
-                    let place = UsedIn { parent, message: message.as_deref().unwrap_or_default() };
+                    let message = self.message_id();
+                    let place = UsedIn { parent, message: &message };
                     self.tool_started(place, &tool.id, &tool.name, tool.input, out);
                 }
             }
@@ -135,7 +135,7 @@ impl ClaudeCodec {
                 let end = abandoned.map_or(MessageEnd::Stands, |abandoned| {
                     MessageEnd::AbandonedFrom(abandoned.from_block_index)
                 });
-                self.finish_message(end, out);
+                self.finish_message(end, parent, out);
             }
             _ => out.alive(),
         }
@@ -152,28 +152,40 @@ impl ClaudeCodec {
     fn halved_piece(&mut self, piece: &HalvedPiece<'_>, out: &mut Decoded) {
         let before = self.state.output.message.as_mut().and_then(|message| message.half(piece.index)?.take());
         let (delta, left) = piece.joined(before);
-        self.delta(piece.index, &delta, out);
+        self.delta(piece.subagent.as_deref(), piece.index, &delta, out);
         if let Some(half) = self.state.output.message.as_mut().and_then(|message| message.half(piece.index)) {
             *half = left;
         }
     }
 
-    fn delta(&mut self, index: u64, delta: &Delta<'_>, out: &mut Decoded) {
+    fn delta(&mut self, parent: Option<&str>, index: u64, delta: &Delta<'_>, out: &mut Decoded) {
         let output = &mut self.state.output;
         if let Some(message) = &mut output.message {
             output.spoke |= message.add(index, delta, &mut out.events);
+            if let Some(tool) = message.grown(index) {
+                let message = self.message_id();
+                self.tool_input_grew(UsedIn { parent, message: &message }, tool, out);
+            }
         }
         out.alive();
     }
 
+    /// The id of the message that is open. Empty if there is none.
+    fn message_id(&self) -> String {
+        self.state.output.message.as_ref().map(|message| message.id.clone()).unwrap_or_default()
+    }
+
     /// Ends the message that is open, if there is one.
-    pub(super) fn finish_message(&mut self, end: MessageEnd, out: &mut Decoded) {
+    pub(super) fn finish_message(&mut self, end: MessageEnd, parent: Option<&str>, out: &mut Decoded) {
         if let Some(mut citing) = self.state.output.citing.take() {
             citing.end_text(&mut out.events);
         }
         if let Some(message) = self.state.output.message.take() {
             self.state.output.unconfirmed.extend(message.unconfirmed(end));
+            let unfinished: Vec<String> = message.void_tools(end).map(Into::into).collect();
+            let id = message.id.clone();
             message.finish(end, &mut out.events);
+            self.unfinished_uses_end(UsedIn { parent, message: &id }, &unfinished, out);
         }
     }
 

@@ -14,6 +14,7 @@ mod diff;
 mod edits;
 mod elicitation;
 mod encode;
+mod growing;
 mod lines;
 mod media;
 mod notices;

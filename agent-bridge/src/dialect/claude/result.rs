@@ -34,7 +34,7 @@ impl ClaudeCodec {
             out.unknown_session = true;
             return out.alive();
         }
-        self.finish_message(MessageEnd::Stands, out);
+        self.finish_message(MessageEnd::Stands, None, out);
         self.notices_of_result(result, out);
         let cost = self.cost(result);
         let ends = self.ends(result);

@@ -95,6 +95,9 @@ pub(super) struct Tool {
     /// The id of the message that began the use. Empty if it is not known.
     #[serde(default)]
     pub(super) message: String,
+    /// Whether only the beginning of the input was sent.
+    #[serde(default)]
+    pub(super) partial: bool,
 }
 
 /// The prompt that was sent last, while its turn is open.

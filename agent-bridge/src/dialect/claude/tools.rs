@@ -4,10 +4,11 @@
 //! the other: after a result, the id belongs to a new use, unless the message that began the ended use is repeated.
 
 use serde_json::Value;
-use switchboard_core::agent::AgentEvent;
+use switchboard_core::agent::{AgentEvent, ToolInput};
 
 use super::{
     below::{handed_back, put_below},
+    blocks::StreamedTool,
     edits::Edit,
     media::Content,
     records::{self, Block, Line, Message, ToolReport, parse},
@@ -44,6 +45,12 @@ pub(super) fn parent_of(key: &str) -> Option<&str> {
     split_key(key).0
 }
 
+impl Tool {
+    fn new(name: &str, edit: Option<Edit>, partial: bool) -> Self {
+        Self { name: name.into(), edit, message: String::new(), partial }
+    }
+}
+
 /// A use that has ended.
 pub(super) struct EndedUse {
     pub(super) tool: Tool,
@@ -60,29 +67,74 @@ impl ClaudeCodec {
         arguments: Value,
         out: &mut Decoded,
     ) {
-        if let Some(key) = self.running_use(place, id) {
-            let unplaced = self.state.tools.get(&key).is_some_and(|tool| tool.message.is_empty());
-            if unplaced && let Some(mut tool) = self.state.tools.remove(&key) {
-                tool.message = place.message.into();
-                self.state.tools.insert(place.key(id), tool);
-            }
-            return;
+        let edit = Edit::of(name, &arguments);
+        let Some(key) = self.running_use(place, id) else {
+            return self.use_begins(place, id, Tool::new(name, edit, false), arguments, out);
+        };
+        let Some(mut tool) = self.state.tools.remove(&key) else { return };
+        if std::mem::take(&mut tool.partial) {
+            tool.edit = edit;
+            out.events.push(self.update(id, name, arguments, false));
         }
+        let key = if tool.message.is_empty() {
+            tool.message = place.message.into();
+            place.key(id)
+        } else {
+            key
+        };
+        self.state.tools.insert(key, tool);
+    }
+
+    /// Handles the beginning of an input that the model still writes.
+    pub(super) fn tool_input_grew(
+        &mut self,
+        place: UsedIn<'_>,
+        StreamedTool { id, name, input }: StreamedTool,
+        out: &mut Decoded,
+    ) {
+        let Some(key) = self.running_use(place, &id) else {
+            return self.use_begins(place, &id, Tool::new(&name, None, true), input, out);
+        };
+        if self.state.tools.get(&key).is_some_and(|tool| tool.partial) {
+            out.events.push(self.update(&id, &name, input, true));
+        }
+    }
+
+    fn use_begins(&mut self, place: UsedIn<'_>, id: &str, tool: Tool, arguments: Value, out: &mut Decoded) {
         let key = place.key(id);
         let is_repeat = self.state.ended_uses.get(&key).is_some_and(|message| message == place.message);
         if is_repeat || self.state.tools.len() >= TOOLS {
             return;
         }
         self.state.output.worked = true;
-        let edit = Edit::of(name, &arguments);
-        self.state.tools.insert(key, Tool { name: name.into(), edit, message: place.message.into() });
-        out.events.push(AgentEvent::ToolStarted {
-            call_id: id.into(),
-            name: name.into(),
-            title: titles::title(&self.workspace, name, &arguments),
-            locations: titles::locations(&self.workspace, &arguments),
-            arguments,
-        });
+        let input = self.input(&tool.name, arguments, tool.partial);
+        out.events.push(AgentEvent::ToolStarted { call_id: id.into(), name: tool.name.clone(), input });
+        self.state.tools.insert(key, Tool { message: place.message.into(), ..tool });
+    }
+
+    fn update(&self, id: &str, name: &str, arguments: Value, partial: bool) -> AgentEvent {
+        let input = Some(self.input(name, arguments, partial));
+        AgentEvent::ToolUpdated { call_id: id.into(), name: name.into(), input, output: None }
+    }
+
+    fn input(&self, name: &str, arguments: Value, partial: bool) -> ToolInput {
+        let title = titles::title(&self.workspace, name, &arguments);
+        let locations = titles::locations(&self.workspace, &arguments);
+        ToolInput { arguments, partial, title, locations }
+    }
+
+    /// Ends the uses whose input the model did not write to its end, because their message is void.
+    pub(super) fn unfinished_uses_end(&mut self, place: UsedIn<'_>, ids: &[String], out: &mut Decoded) {
+        for id in ids {
+            let key = self.running_use(place, id);
+            if key.is_some_and(|key| self.state.tools.get(&key).is_some_and(|tool| tool.partial)) {
+                let why =
+                    Content { text: "The agent did not finish the input.".into(), ..Content::default() };
+                self.tool_ended(place, id, why, true, out);
+                // Should the message be repeated after all, that is another use.
+                self.state.ended_uses.remove(&place.key(id));
+            }
+        }
     }
 
     /// The key of the running use with this id. A permission request does not say which subagent makes the use, and

@@ -119,7 +119,7 @@ impl ClaudeCodec {
         self.state.cause.take_if(|cause| *cause == TurnReason::Hook);
         if let Some(turn) = &self.state.agent_turn {
             let outcome = if turn.cancelled { Outcome::Cancelled } else { Outcome::Completed };
-            self.finish_message(MessageEnd::Stands, out);
+            self.finish_message(MessageEnd::Stands, None, out);
             self.close_turn(out);
             self.agent_turn_ended(outcome.into(), out);
         }
@@ -155,7 +155,7 @@ impl ClaudeCodec {
         let error = (outcome == Outcome::Failed)
             .then(|| TurnError { code: "agent_error".into(), detail: detail.into() });
         if self.state.agent_turn.is_none() {
-            self.finish_message(MessageEnd::Stands, out);
+            self.finish_message(MessageEnd::Stands, None, out);
             self.close_turn(out);
         }
         self.prompt_ended(TurnEnding { error, ..outcome.into() }, out);

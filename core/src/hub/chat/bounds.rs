@@ -5,7 +5,7 @@ use alloc::{boxed::Box, format, string::String, vec::Vec};
 
 use super::text::{boundary, is_short, json_size};
 use crate::{
-    agent::{AgentEvent, StreamId},
+    agent::{AgentEvent, StreamId, ToolInput},
     wire::{FileEdit, Source, ToolMedia, TurnError, input_sha256},
 };
 
@@ -40,18 +40,13 @@ pub(super) fn bounded(event: AgentEvent) -> AgentEvent {
         AgentEvent::Subagent { parent_call_id, event } => {
             AgentEvent::Subagent { parent_call_id: id(parent_call_id), event: Box::new(bounded(*event)) }
         }
-        AgentEvent::ToolStarted { call_id, name, arguments, title, mut locations } => {
+        AgentEvent::ToolStarted { call_id, name, input } => {
             let (call_id, name) = (id(call_id), shortened(name, NAME_BYTES));
-            let title = title.map(|title| shortened(title, TITLE_BYTES));
-            locations.truncate(LIST_ITEMS);
-            for location in &mut locations {
-                location.path = shortened(core::mem::take(&mut location.path), TITLE_BYTES);
-            }
-            AgentEvent::ToolStarted { call_id, name, arguments, title, locations }
+            AgentEvent::ToolStarted { call_id, name, input: bounded_input(input) }
         }
-        AgentEvent::ToolUpdated { call_id, name, arguments, output } => {
+        AgentEvent::ToolUpdated { call_id, name, input, output } => {
             let (call_id, name) = (id(call_id), shortened(name, NAME_BYTES));
-            AgentEvent::ToolUpdated { call_id, name, arguments, output }
+            AgentEvent::ToolUpdated { call_id, name, input: input.map(bounded_input), output }
         }
         AgentEvent::ToolEnded { call_id, name, result, truncated, media, sources } => {
             let (call_id, name) = (id(call_id), shortened(name, NAME_BYTES));
@@ -94,6 +89,16 @@ pub(super) fn bounded(event: AgentEvent) -> AgentEvent {
 
 fn bounded_error(TurnError { code, detail }: TurnError) -> TurnError {
     TurnError { code: shortened(code, NAME_BYTES), detail: shortened(detail, LINE_BYTES) }
+}
+
+/// The input with a title and locations of limited length. Arguments are truncated where they are logged.
+fn bounded_input(mut input: ToolInput) -> ToolInput {
+    input.title = input.title.map(|title| shortened(title, TITLE_BYTES));
+    input.locations.truncate(LIST_ITEMS);
+    for location in &mut input.locations {
+        location.path = shortened(core::mem::take(&mut location.path), TITLE_BYTES);
+    }
+    input
 }
 
 fn bounded_media(mut media: Vec<ToolMedia>) -> Vec<ToolMedia> {

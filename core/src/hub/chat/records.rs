@@ -132,13 +132,13 @@ impl Chat {
                 self.push(draft, ChatBody::Message { text, kind, tool_events: Vec::new() });
             }
             AgentEvent::Alive => {}
-            AgentEvent::ToolStarted { call_id, name, arguments, title, locations } => {
-                let (start, arguments) = (ToolUse::new(ToolPhase::Start, call_id, name), Some(arguments));
-                self.tool_use(cx, draft, ToolUse { arguments, title, locations, ..start });
+            AgentEvent::ToolStarted { call_id, name, input } => {
+                let start = ToolUse::new(ToolPhase::Start, call_id, name);
+                self.tool_use(cx, draft, start.with_input(Some(input)));
             }
-            AgentEvent::ToolUpdated { call_id, name, arguments, output } => {
-                let update = ToolUse::new(ToolPhase::Update, call_id, name);
-                self.tool_use(cx, draft, ToolUse { arguments, output, ..update });
+            AgentEvent::ToolUpdated { call_id, name, input, output } => {
+                let update = ToolUse { output, ..ToolUse::new(ToolPhase::Update, call_id, name) };
+                self.tool_use(cx, draft, update.with_input(input));
             }
             AgentEvent::ToolEnded { call_id, name, result, truncated, media, sources } => {
                 let end = ToolUse::ended(call_id, name, result);

@@ -9,6 +9,7 @@ use super::{
     text::{cut, cut_value},
 };
 use crate::{
+    agent::ToolInput,
     ids::TurnId,
     wire::{ChatBody, MessageKind, Source, ToolHint, ToolLocation, ToolMedia, ToolPhase},
 };
@@ -49,6 +50,12 @@ impl ToolUse {
             media: Vec::new(),
             sources: Vec::new(),
         }
+    }
+
+    /// The same event with this input, if there is one.
+    pub(super) fn with_input(self, input: Option<ToolInput>) -> Self {
+        let Some(ToolInput { arguments, partial, title, locations }) = input else { return self };
+        Self { arguments: Some(arguments), title, locations, truncated: self.truncated || partial, ..self }
     }
 
     /// The end of a tool use, with its result or its error.

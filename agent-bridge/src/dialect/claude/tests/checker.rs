@@ -99,6 +99,10 @@ impl Open {
                 let before = self.tools.insert(call_id.clone(), parent.map(Into::into));
                 assert!(before.is_none(), "tool {call_id} begins twice");
             }
+            AgentEvent::ToolUpdated { call_id, .. } => {
+                let began_under = self.tools.get(call_id);
+                assert_eq!(began_under.map(Option::as_deref), Some(parent), "tool {call_id}");
+            }
             AgentEvent::ToolEnded { call_id, .. } => {
                 let began_under = self.tools.remove(call_id);
                 assert_eq!(began_under.as_ref().map(Option::as_deref), Some(parent), "tool {call_id}");

@@ -7,6 +7,7 @@ mod commands;
 mod forms;
 #[path = "../../../../fuzz/agent_lines.rs"]
 mod fuzz;
+mod growing;
 mod identity;
 mod lines;
 mod mutations;

@@ -1,7 +1,7 @@
 //! Renders events as text for tests, because their `Debug` output hides the agent's text.
 
 use switchboard_core::{
-    agent::AgentEvent,
+    agent::{AgentEvent, ToolInput},
     wire::{Cost, FileEdit, Outcome, Source, TurnError, Usage},
 };
 
@@ -41,13 +41,12 @@ fn event(rendered: &AgentEvent) -> String {
         AgentEvent::Message { text } => format!("message {text:?}"),
         AgentEvent::Progress { text } => format!("progress {text:?}"),
         AgentEvent::Alive => ".".into(),
-        AgentEvent::ToolStarted { call_id, name, arguments, title, locations } => {
-            let places: String = locations.iter().map(|place| format!(" @{}", place.path)).collect();
-            format!("tool {call_id} {name} {arguments}{}{places}", optional(title))
+        AgentEvent::ToolStarted { call_id, name, input } => {
+            format!("tool {call_id} {name}{}", tool_input(input))
         }
-        AgentEvent::ToolUpdated { call_id, name, arguments, output } => {
-            let arguments = arguments.as_ref().map(|arguments| format!(" {arguments}")).unwrap_or_default();
-            format!("tool_update {call_id} {name}{arguments}{}", optional(output))
+        AgentEvent::ToolUpdated { call_id, name, input, output } => {
+            let input = input.as_ref().map(tool_input).unwrap_or_default();
+            format!("tool_update {call_id} {name}{input}{}", optional(output))
         }
         AgentEvent::ToolEnded { call_id, name, result, truncated, media, sources } => {
             let media: String =
@@ -80,6 +79,12 @@ fn event(rendered: &AgentEvent) -> String {
             turn_ended(*outcome, error.as_ref(), usage.as_ref(), cost.as_ref())
         }
     }
+}
+
+fn tool_input(input: &ToolInput) -> String {
+    let ToolInput { arguments, partial, title, locations } = input;
+    let places: String = locations.iter().map(|place| format!(" @{}", place.path)).collect();
+    format!(" {arguments}{}{}{places}", flag(*partial, "…"), optional(title))
 }
 
 fn file_edit(edit: &FileEdit) -> String {
