@@ -4,6 +4,7 @@ mod cancels;
 mod cases;
 mod checker;
 mod commands;
+mod cut_off;
 mod forms;
 #[path = "../../../../fuzz/agent_lines.rs"]
 mod fuzz;

@@ -42,7 +42,7 @@ pub(super) enum Step {
 }
 
 /// The entries of a recording; one list per agent process.
-fn processes(recording: &str) -> Vec<Vec<Entry>> {
+pub(super) fn processes(recording: &str) -> Vec<Vec<Entry>> {
     let mut processes: Vec<Vec<Entry>> = Vec::new();
     for entry in recording.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
         let message = &entry["msg"];
