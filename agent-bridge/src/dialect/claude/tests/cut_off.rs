@@ -11,7 +11,7 @@ use switchboard_core::{
     Hub, Input, Limits, Moment, Output, Peer,
     agent::{AgentCommand, AgentEvent, AgentExit, AgentInstanceId, AgentRecords},
     ids::{ChatId, ChatKey, ConnId, Principal, RequestId},
-    journal::{Ask, AskId, ChatRecord, Found, JournalAnswer, MemoryJournal, Query},
+    journal::{Ask, AskId, ChatRecord, Found, Grant, JournalAnswer, MemoryJournal, Query},
     wire::TurnError,
 };
 use switchboard_test_support::unbalanced;
@@ -25,7 +25,7 @@ use crate::dialect::{
     claude::{ClaudeCodec, state::Prompted},
 };
 
-const NOW: Moment = Moment { ticks_ms: 0, unix_ms: 1_700_000_000_000 };
+const NOW: Moment = Moment { ticks_ms: 0, unix_ms: 1_700_000_000_000, boot_ms: 0 };
 const CONN: ConnId = ConnId(1);
 
 /// A codec whose events a hub gets, and a person who sends what the recorded client sent.
@@ -71,6 +71,9 @@ impl Chat {
         self.hub.handle(NOW, input);
         while let Some(output) = self.hub.poll_output() {
             match output {
+                Output::Claim { chat } => {
+                    self.hub.handle(NOW, Input::Owned { chat, grant: Grant::default() });
+                }
                 Output::Append(append) => {
                     let frames = append.events.iter().map(|event| event.frame.as_str());
                     self.log.extend(frames.map(|frame| serde_json::from_str::<Value>(frame).unwrap()));
@@ -85,7 +88,9 @@ impl Chat {
                 | Output::HangUp { .. }
                 | Output::AdoptAgent { .. }
                 | Output::ForgetChat { .. }
+                | Output::LeaveAgent { .. }
                 | Output::PauseAgent { .. }
+                | Output::Release { .. }
                 | Output::StopAgent { .. }
                 | Output::Finished => {}
             }
@@ -175,7 +180,7 @@ impl Chat {
 
     /// What the journal has of the chat.
     fn record(&mut self) -> Option<ChatRecord> {
-        let found = self.journal.ask(Ask { id: AskId(0), query: Query::Chat { chat: key() } });
+        let found = self.journal.ask(Ask { id: AskId(0), query: Query::Chat { chat: key(), term: None } });
         let JournalAnswer::Found(_, Found::Chat(record)) = found else { panic!("{found:?}") };
         record.map(|record| *record)
     }
