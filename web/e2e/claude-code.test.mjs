@@ -14,6 +14,8 @@ import { withReport, answerText, chatOf, waitForOutcome, launch, newUser, sendMe
 const { SWITCHBOARD_TEST_CLAUDE: claude, SWITCHBOARD_TEST_MODEL: program } = process.env;
 const skip = gatewayBinary() && claude && program ? false : "no gateway, Claude Code or scripted model: `cargo xtask test --only browser` has them";
 const SWITCHES = ["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "CLAUDE_CODE_MAX_RETRIES", "DISABLE_AUTOUPDATER", "DISABLE_ERROR_REPORTING", "DISABLE_TELEMETRY"];
+/** How long a page may take to show something: Claude Code has to start, on a machine on which other tests run. */
+const PATIENCE_MS = 60_000;
 
 let model;
 let gateway;
@@ -39,9 +41,10 @@ after(async () => {
 
 /** A test of a person with two devices. */
 function browserTest(name, act) {
-  test(name, { timeout: 120_000, skip }, async () => {
+  test(name, { timeout: 4 * PATIENCE_MS, skip }, async () => {
     const user = await newUser(harness);
     const elsewhere = await newUser(harness);
+    for (const device of [user, elsewhere]) device.context.setDefaultTimeout(PATIENCE_MS);
     try {
       await withReport(user, () => withReport(elsewhere, () => act(user, elsewhere)));
     } finally {
