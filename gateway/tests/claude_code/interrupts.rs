@@ -134,13 +134,13 @@ fn a_turn_is_cancelled_before_claude_code_has_started_or_reported_it() {
 #[test]
 fn a_turn_of_a_person_is_cancelled_while_the_agent_waits_speaks_works_and_asks() {
     let Some(mut session) = Session::start("") else { return };
+    let turn = session.prompt("slow:600");
+    session.until(&json!({"event": "delta", "turn_id": turn}));
+    session.cancel(&turn);
+
     let asked = session.path("asked");
     let turn = session.prompt(&format!("silent:{}", asked.display()));
     eventually("the model is asked", || asked.exists());
-    session.cancel(&turn);
-
-    let turn = session.prompt("slow:600");
-    session.until(&json!({"event": "delta", "turn_id": turn}));
     session.cancel(&turn);
 
     let turn = session.prompt(&format!("tool:touch begun; {ENDLESS}"));
