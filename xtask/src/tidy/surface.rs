@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn a_public_module_or_glob_that_is_not_listed_is_found() {
-        let listed = "pub mod agent;\nmod hub;\npub mod ids;\npub mod journal;\npub mod wire;\npub use hub::{Hub, Input};\n";
+        let listed = "pub mod accounts;\npub mod agent;\nmod hub;\npub mod ids;\npub mod journal;\npub mod wire;\npub use hub::{Hub, Input};\n";
         assert_eq!(findings(listed), 0);
         assert_eq!(findings(&format!("{listed}pub use hub::*;\n")), 1);
         assert_eq!(findings(&format!("{listed}pub mod hub;\n")), 1);
