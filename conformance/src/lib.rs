@@ -23,6 +23,7 @@
 pub mod accounts;
 #[cfg(feature = "gateway")]
 mod agent;
+mod failure;
 #[cfg(feature = "gateway")]
 mod gateway;
 pub mod journal;
@@ -46,6 +47,7 @@ mod transport;
 
 #[cfg(feature = "gateway")]
 pub use agent::{ReceivedCommand, TestAgents};
+pub use failure::Failure;
 #[cfg(feature = "gateway")]
 pub use gateway::{TestGateway, generous_limits};
 #[cfg(feature = "gateway")]

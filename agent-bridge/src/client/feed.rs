@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use switchboard_core::agent::{AgentEvent, AgentRecords};
+use switchboard_core::agent::AgentRecords;
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     sync::{mpsc, watch},
@@ -203,19 +203,15 @@ impl<S: RecordSink> Feed<S> {
             Err(error) => {
                 tracing::warn!(%error, "an agent's output cannot be spooled; it waits");
                 self.retry = Some(Instant::now() + self.limits.host.disk_retry);
-                self.agent_waits().await;
+                let mut batch = DecodedBatch::default();
+                batch.agent_waits();
+                self.hand_on(batch, 0, false).await;
             }
         }
     }
 
-    /// The agent is silent because the disk is full, so it must not be taken for a hanging one.
-    async fn agent_waits(&mut self) {
-        let batch = DecodedBatch { events: vec![AgentEvent::Alive], ..DecodedBatch::default() };
-        self.hand_on(batch, 0, false).await;
-    }
-
     fn return_pipe(&mut self) {
-        // Closed before the host is told.
+        // Closed before the host learns of it.
         if self.pipe.take().is_some() {
             self.retry = None;
             self.send_to_host(&ToHost::Return);
@@ -275,13 +271,13 @@ impl<S: RecordSink> Feed<S> {
         let about = self.about();
         loop {
             let mut batch = DecodedBatch::default();
-            let (mut bytes, mut ended) = (0, false);
+            let (mut bytes, mut ended, mut stuck) = (0, false, false);
             while bytes < about {
                 let Some(frame) = Frame::next(buffer, longest).map_err(|_| FeedEnd::Broken)? else { break };
                 bytes += RECORD_HEAD + frame.payload.len();
                 match frame.kind {
                     Kind::Ended => ended = true,
-                    Kind::Stuck => self.agent_waits().await,
+                    Kind::Stuck => stuck = true,
                     Kind::Pipe => self.take_pipe(&frame.payload).await,
                     Kind::Recall => self.return_pipe(),
                     Kind::Known => lock(&self.awaited).was_known(&frame.payload),
@@ -302,6 +298,9 @@ impl<S: RecordSink> Feed<S> {
                 // Everything in front of the end must have been sent. What was commanded since is not noted any more.
                 lock(&self.awaited).clear();
                 self.read_spool().await?;
+            }
+            if stuck {
+                batch.agent_waits();
             }
             self.hand_on(batch, bytes, ended).await;
         }

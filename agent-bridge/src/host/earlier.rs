@@ -4,12 +4,12 @@
 //! Such a spool has all records as frames, in files `spool.<position of the first record>`, and in the file `told` the
 //! commands from the time in which the gateway read the output.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::Path};
 
-use super::protocol::{RECORD_HEAD, parse_record_head};
+use super::{
+    numbered::numbered_files,
+    protocol::{RECORD_HEAD, parse_record_head, split_record},
+};
 
 const PREFIX: &str = "spool.";
 const COMMANDS: &str = "told";
@@ -25,7 +25,7 @@ pub(crate) fn has_records(dir: &Path) -> bool {
 
 /// The frames of each file of a dead host's spool, from the file that contains `position` on.
 pub(crate) fn read_dead(dir: &Path, position: u64) -> io::Result<impl Iterator<Item = io::Result<Vec<u8>>>> {
-    let segments = dead_segments(dir)?;
+    let segments = numbered_files(dir, PREFIX)?;
     let from = segments.partition_point(|(first, _)| *first <= position).saturating_sub(1);
     Ok(segments.into_iter().skip(from).map(|(first, path)| {
         let mut bytes = fs::read(path)?;
@@ -42,11 +42,7 @@ pub(crate) fn read_stored_commands(dir: &Path) -> io::Result<Vec<(u64, Vec<u8>)>
         read => read?,
     };
     let (mut commands, mut rest) = (Vec::new(), &bytes[..]);
-    while let Some(head) = rest.first_chunk::<RECORD_HEAD>()
-        && let Some((position, _, length)) = parse_record_head(head)
-        && let Some((frame, behind)) =
-            usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length))
-    {
+    while let Some((position, frame, behind)) = split_record(rest) {
         commands.push((position, frame.to_vec()));
         rest = behind;
     }
@@ -71,16 +67,5 @@ fn frames_length(bytes: &[u8], first: u64) -> usize {
 
 /// The position of the first record in a dead host's spool.
 pub(crate) fn first_position(dir: &Path) -> Option<u64> {
-    dead_segments(dir).ok()?.first().map(|(first, _)| *first)
-}
-
-fn dead_segments(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
-    let mut segments: Vec<(u64, PathBuf)> = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let first = entry.file_name().to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse().ok());
-        segments.extend(first.map(|first| (first, entry.path())));
-    }
-    segments.sort_unstable();
-    Ok(segments)
+    numbered_files(dir, PREFIX).ok()?.first().map(|(first, _)| *first)
 }

@@ -49,7 +49,7 @@ pub(super) fn listen(
 ) -> mpsc::Receiver<GatewayMessage> {
     let (messages, receiver) = mpsc::channel(MESSAGES);
     tokio::spawn(async move {
-        let connections = Connections { output, limits, messages, seat: Arc::default() };
+        let connections = Connections { output, limits, messages, serving: Arc::default() };
         loop {
             match listener.accept().await {
                 Ok((socket, _)) if socket.peer_cred().is_ok_and(|peer| peer.uid() == geteuid().as_raw()) => {
@@ -69,8 +69,8 @@ struct Connections {
     output: Arc<HostOutput>,
     limits: BridgeLimits,
     messages: mpsc::Sender<GatewayMessage>,
-    /// Locked by the gateway that is served. It may be moving output, so it is never sent away.
-    seat: Arc<Mutex<()>>,
+    /// Locked while a gateway is served. That gateway may be moving output, so it is never sent away.
+    serving: Arc<Mutex<()>>,
 }
 
 /// A connection whose hello was received.
@@ -94,7 +94,7 @@ impl Connections {
             }
             return;
         }
-        if let Ok(_seat) = timeout(start, self.seat.lock()).await {
+        if let Ok(_serving) = timeout(start, self.serving.lock()).await {
             self.serve(link, from).await;
         }
     }

@@ -28,6 +28,7 @@ mod fuzz;
 mod link;
 mod mover;
 pub(crate) mod notes;
+mod numbered;
 pub(crate) mod output;
 pub(crate) mod pipe;
 pub(crate) mod position;

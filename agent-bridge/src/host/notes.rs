@@ -12,8 +12,9 @@ use std::{
 use bytes::{Bytes, BytesMut};
 
 use super::{
+    numbered::numbered_files,
     position::Position,
-    protocol::{Kind, RECORD_HEAD, parse_record_head, record_head},
+    protocol::{Kind, RECORD_HEAD, record_head, split_record},
 };
 
 const PREFIX: &str = "notes.";
@@ -100,17 +101,13 @@ pub(crate) struct NotesRead {
 /// # Errors
 /// If a file cannot be read.
 pub(crate) fn read(dir: &Path, position: u64) -> io::Result<NotesRead> {
-    let files = files(dir)?;
+    let files = numbered_files(dir, PREFIX)?;
     let from = files.partition_point(|(first, _)| *first <= position).saturating_sub(1);
     let mut notes = NotesRead { first: files.first().map(|(first, _)| *first), ..NotesRead::default() };
     for (_, path) in &files[from.min(files.len())..] {
         let bytes = fs::read(path)?;
         let mut rest = &bytes[..];
-        while let Some(head) = rest.first_chunk::<RECORD_HEAD>()
-            && let Some((position, _, length)) = parse_record_head(head)
-            && let Some((frame, behind)) =
-                usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length))
-        {
+        while let Some((position, frame, behind)) = split_record(rest) {
             notes.frames.extend_from_slice(frame);
             notes.last = position;
             rest = behind;
@@ -121,19 +118,8 @@ pub(crate) fn read(dir: &Path, position: u64) -> io::Result<NotesRead> {
 
 /// Whether a host has written anything into this directory.
 pub(crate) fn exist(dir: &Path) -> bool {
-    files(dir)
+    numbered_files(dir, PREFIX)
         .is_ok_and(|files| files.iter().any(|(_, path)| path.metadata().is_ok_and(|meta| meta.len() > 0)))
-}
-
-fn files(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
-    let mut files: Vec<(u64, PathBuf)> = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let first = entry.file_name().to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse().ok());
-        files.extend(first.map(|first| (first, entry.path())));
-    }
-    files.sort_unstable();
-    Ok(files)
 }
 
 #[cfg(test)]
@@ -172,7 +158,7 @@ mod tests {
         notes.trim(written[60].0);
         let found = read(dir.path(), written[60].0).unwrap();
         assert!(found.first.is_some_and(|first| first > 3 && first <= written[60].0));
-        let last = files(dir.path()).unwrap().pop().unwrap().1;
+        let last = numbered_files(dir.path(), PREFIX).unwrap().pop().unwrap().1;
         let bytes = fs::read(&last).unwrap();
         fs::write(&last, &bytes[..bytes.len() - 1]).unwrap();
         assert_eq!(read(dir.path(), 0).unwrap().last, written[98].0);

@@ -18,6 +18,8 @@ use std::{
 
 use bytes::BytesMut;
 
+use super::numbered::numbered_files;
+
 const PREFIX: &str = "output.";
 /// Least and greatest size of one file, in bytes.
 const FILE_BYTES: (u64, u64) = (16 * 1024, 4 * 1024 * 1024);
@@ -63,15 +65,8 @@ impl SpooledOutput {
     /// # Errors
     /// As [`Self::open`].
     pub(crate) fn look_again(&mut self) -> io::Result<()> {
-        let mut files = Vec::new();
-        for entry in fs::read_dir(&self.dir)? {
-            let entry = entry?;
-            let first = entry.file_name().to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse().ok());
-            files.extend(first.map(|first: u64| (first, entry.path())));
-        }
-        files.sort_unstable();
         self.files.clear();
-        for (first, path) in files {
+        for (first, path) in numbered_files(&self.dir, PREFIX)? {
             let file = OpenOptions::new().read(true).write(true).open(path)?;
             let length = file.metadata()?.len();
             if self.files.back().is_some_and(|before| before.end() != first) {

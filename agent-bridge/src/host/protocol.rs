@@ -295,6 +295,14 @@ pub(crate) fn parse_record_head(head: &[u8; RECORD_HEAD]) -> Option<(u64, u32, u
     ))
 }
 
+/// Splits the first record's frame off a file: its position, the frame, and what is behind it. `None` if there is no whole
+/// one.
+pub(crate) fn split_record(bytes: &[u8]) -> Option<(u64, &[u8], &[u8])> {
+    let (position, _, length) = parse_record_head(bytes.first_chunk()?)?;
+    let (frame, behind) = bytes.split_at_checked(usize::try_from(length).ok()?)?;
+    Some((position, frame, behind))
+}
+
 /// Encodes a frame that is not a record.
 pub(crate) fn host_frame(kind: Kind, payload: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(RECORD_HEAD + payload.len());

@@ -11,17 +11,15 @@ mod parts;
 mod under_test;
 
 use self::author::Author;
-pub use self::{
-    part::{Failure, Part},
-    under_test::AccountsUnderTest,
-};
+pub use self::{part::Part, under_test::AccountsUnderTest};
+use crate::Failure;
 
 /// Checks all parts, each with an empty store that `open` opens. Returns the parts that the store fails. The same seed
 /// makes the same changes, but for those of concurrent callers.
 ///
 /// # Panics
 /// If the system has no means for a runtime of tokio.
-pub fn check<S: AccountsUnderTest>(seed: u64, mut open: impl FnMut() -> S) -> Vec<Failure> {
+pub fn check<S: AccountsUnderTest>(seed: u64, mut open: impl FnMut() -> S) -> Vec<Failure<Part>> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let failure = |part: &Part| {
         let (mut store, mut author) = (open(), Author::new(seed));

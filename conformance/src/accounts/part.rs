@@ -1,6 +1,4 @@
-//! The names of the suite's parts, and how a store fails one.
-
-use std::fmt;
+//! The names of the suite's parts.
 
 /// What a part of the suite is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,19 +39,4 @@ impl Part {
         Self::LostAnswers,
         Self::Reopening,
     ];
-}
-
-/// How a store fails a part.
-#[derive(Debug)]
-pub struct Failure {
-    /// The part.
-    pub part: Part,
-    /// What was expected, and what the store answered.
-    pub what: String,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.part, self.what)
-    }
 }

@@ -11,14 +11,12 @@ mod parts;
 mod under_test;
 
 use self::{author::Author, bench::Bench};
-pub use self::{
-    part::{Failure, Part},
-    under_test::JournalUnderTest,
-};
+pub use self::{part::Part, under_test::JournalUnderTest};
+use crate::Failure;
 
 /// Checks all parts, each with an empty journal that `open` opens. Returns the parts that the journal fails. The same
 /// seed makes the same appends.
-pub fn check<J: JournalUnderTest>(seed: u64, mut open: impl FnMut() -> J) -> Vec<Failure> {
+pub fn check<J: JournalUnderTest>(seed: u64, mut open: impl FnMut() -> J) -> Vec<Failure<Part>> {
     let failure = |part: &Part| {
         let mut bench = Bench::new(open(), Author::new(seed));
         let what = parts::check(*part, &mut bench).err()?;

@@ -1,6 +1,4 @@
-//! The names of the suite's parts, and how a journal fails one.
-
-use std::fmt;
+//! The names of the suite's parts.
 
 /// What a part of the suite is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,19 +42,4 @@ impl Part {
         Self::Principals,
         Self::Reopening,
     ];
-}
-
-/// How a journal fails a part.
-#[derive(Debug)]
-pub struct Failure {
-    /// The part.
-    pub part: Part,
-    /// What was expected, and what the journal answered.
-    pub what: String,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.part, self.what)
-    }
 }

@@ -1,6 +1,7 @@
 //! Feeds of recorded conversations.
 
 use async_trait::async_trait;
+use switchboard_core::agent::AgentEvent;
 use switchboard_runtime::GatewayGone;
 
 use super::*;

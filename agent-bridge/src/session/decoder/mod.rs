@@ -113,6 +113,15 @@ pub(crate) struct DecodedBatch {
     pub(crate) notable: bool,
 }
 
+impl DecodedBatch {
+    /// Notes that the agent is silent because the disk is full, so it must not be taken for a hanging one.
+    pub(crate) fn agent_waits(&mut self) {
+        if self.events.is_empty() {
+            self.events.push(AgentEvent::Alive);
+        }
+    }
+}
+
 /// A split point between two records of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SplitPoint {

@@ -305,8 +305,8 @@ fn a_budget_that_is_used_up_ends_the_turn_and_is_told_once() {
             "terminal_reason": "budget_exhausted", "errors": named, "user_message_uuids": [uuid]}),
         );
         let ended = format!("turn_ended Failed agent_limit: The agent stopped at its limit of cost{spent}.");
-        let told = r#"notice Warning budget "The agent has used up its budget, $0.50. It answers no more until it is started again.""#;
-        let told: &[&str] = if turn == "t-1" { &[told] } else { &[] };
-        talk.gave(&[told, &[&ended, "(turn ended)"]].concat());
+        let notice = r#"notice Warning budget "The agent has used up its budget, $0.50. It answers no more until it is started again.""#;
+        let notices: &[&str] = if turn == "t-1" { &[notice] } else { &[] };
+        talk.gave(&[notices, &[&ended, "(turn ended)"]].concat());
     }
 }
