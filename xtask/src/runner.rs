@@ -90,8 +90,9 @@ const GIT: Duration = Duration::from_secs(60);
 /// Additional time for each step with `--nightly`.
 const NIGHTLY_EXTRA: Duration = Duration::from_secs(5 * 3600);
 
-/// The longest that a whole run in CI may take, on two cores.
-const LONGEST: Duration = Duration::from_secs(25 * 60);
+/// The longest that a whole run in CI may take, on two cores. It is far more than a run takes on a quiet machine: the same run
+/// has taken 14 and 33 minutes on machines of one kind.
+const LONGEST: Duration = Duration::from_secs(50 * 60);
 
 /// The options of `cargo xtask test`.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -250,9 +251,9 @@ mod tests {
 
     #[test]
     fn a_run_that_takes_longer_than_it_may_is_a_failure() {
-        assert_eq!(too_long(Duration::from_secs(25 * 60)), None);
-        let reason = too_long(Duration::from_secs(25 * 60 + 1)).unwrap();
-        assert!(reason.starts_with("all steps took 26 min and may take 25"), "{reason}");
+        assert_eq!(too_long(LONGEST), None);
+        let reason = too_long(LONGEST + Duration::from_secs(1)).unwrap();
+        assert!(reason.starts_with("all steps took 51 min and may take 50"), "{reason}");
     }
 
     #[test]
