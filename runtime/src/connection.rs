@@ -1,13 +1,13 @@
 //! A transport's side of a connection: an inbox for frames from the peer, an outbox for frames to the peer.
 
-use std::{future::Future, sync::Arc};
+use std::sync::Arc;
 
 use switchboard_core::{
     Input, Limits,
     ids::ConnId,
     wire::{ClientEnvelope, DecodeError, decode, decode_binary},
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::{
     engine::FromPeer,
@@ -90,7 +90,8 @@ impl Inbox {
     /// # Errors
     /// [`Stopped`] if the gateway has stopped.
     pub async fn text(&self, text: &str) -> Result<(), Stopped> {
-        self.decoded(decode(text, &self.limits, self.legacy)).await
+        let permit = self.permit().await?;
+        self.pass_decoded(decode(text, &self.limits, self.legacy), permit)
     }
 
     /// Decodes a binary frame, whose bytes must be UTF-8, like a text frame ([`text`](Self::text)).
@@ -98,7 +99,8 @@ impl Inbox {
     /// # Errors
     /// [`Stopped`] if the gateway has stopped.
     pub async fn binary(&self, bytes: &[u8]) -> Result<(), Stopped> {
-        self.decoded(decode_binary(bytes, &self.limits, self.legacy)).await
+        let permit = self.permit().await?;
+        self.pass_decoded(decode_binary(bytes, &self.limits, self.legacy), permit)
     }
 
     /// Whether the gateway is closing this connection. It ignores frames that arrive after the close began, so a
@@ -112,7 +114,8 @@ impl Inbox {
     /// # Errors
     /// [`Stopped`] if the gateway has stopped.
     pub async fn envelope(&self, envelope: ClientEnvelope) -> Result<(), Stopped> {
-        self.send(Input::Envelope { conn: self.conn, envelope }).await
+        let permit = self.permit().await?;
+        self.pass(Input::Envelope { conn: self.conn, envelope }, permit)
     }
 
     /// Reports a frame that the transport itself could not decode, so that the gateway answers with this error. Waits
@@ -121,29 +124,30 @@ impl Inbox {
     /// # Errors
     /// [`Stopped`] if the gateway has stopped.
     pub async fn malformed(&self, error: DecodeError) -> Result<(), Stopped> {
-        self.send(Input::Malformed { conn: self.conn, error }).await
+        let permit = self.permit().await?;
+        self.pass(Input::Malformed { conn: self.conn, error }, permit)
     }
 
-    fn decoded(
+    /// Waits until this peer has read enough, and until the engine has room for a frame. A frame is decoded only then, so
+    /// that a connection that waits holds no decoded frame.
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, Stopped> {
+        self.outbox.wait_for_room().await;
+        Arc::clone(&self.permits).acquire_owned().await.map_err(|_| Stopped)
+    }
+
+    fn pass_decoded(
         &self,
         decoded: Result<Option<ClientEnvelope>, DecodeError>,
-    ) -> impl Future<Output = Result<(), Stopped>> {
-        let input = match decoded {
-            Ok(Some(envelope)) => Some(Input::Envelope { conn: self.conn, envelope }),
-            Ok(None) => None,
-            Err(error) => Some(Input::Malformed { conn: self.conn, error }),
-        };
-        async move {
-            match input {
-                Some(input) => self.send(input).await,
-                None => Ok(()),
-            }
+        permit: OwnedSemaphorePermit,
+    ) -> Result<(), Stopped> {
+        match decoded {
+            Ok(Some(envelope)) => self.pass(Input::Envelope { conn: self.conn, envelope }, permit),
+            Ok(None) => Ok(()),
+            Err(error) => self.pass(Input::Malformed { conn: self.conn, error }, permit),
         }
     }
 
-    async fn send(&self, input: Input) -> Result<(), Stopped> {
-        self.outbox.wait_for_room().await;
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| Stopped)?;
+    fn pass(&self, input: Input, permit: OwnedSemaphorePermit) -> Result<(), Stopped> {
         self.presence.peers.send(FromPeer::Frame(input, permit)).map_err(|_| Stopped)
     }
 }

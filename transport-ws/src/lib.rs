@@ -30,6 +30,8 @@ mod read;
 mod session;
 mod write;
 
+use std::sync::Arc;
+
 use axum::{Extension, Router, extract::Request, response::Response, routing::any};
 use switchboard_runtime::{Admission, Gateway};
 
@@ -40,8 +42,9 @@ pub use options::Options;
 /// A router that accepts upgrades at `/`. The extensions of a request must contain an [`Admission`]: an upgrade
 /// without one is refused with 401.
 pub fn router(gateway: Gateway, options: Options) -> Router {
+    let options = Arc::new(options);
     let handler = move |admission: Option<Extension<Admission>>, request: Request| {
-        let (gateway, options) = (gateway.clone(), options.clone());
+        let (gateway, options) = (gateway.clone(), Arc::clone(&options));
         async move { upgrade(&gateway, &options, admission.map(|Extension(admission)| admission), request) }
     };
     Router::new().route("/", any(handler))
@@ -53,7 +56,7 @@ pub fn router(gateway: Gateway, options: Options) -> Router {
 /// The response to a refused upgrade closes the connection, so that no proxy leaves a tunnel open behind it.
 pub fn upgrade(
     gateway: &Gateway,
-    options: &Options,
+    options: &Arc<Options>,
     admission: Option<Admission>,
     mut request: Request,
 ) -> Response {
@@ -63,6 +66,6 @@ pub fn upgrade(
     };
     let response = accepted.response();
     let upgraded = hyper::upgrade::on(&mut request);
-    tokio::spawn(session::run(upgraded, accepted, gateway.clone(), options.clone()));
+    tokio::spawn(session::run(upgraded, accepted, gateway.clone(), Arc::clone(options)));
     response
 }

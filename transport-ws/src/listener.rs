@@ -37,6 +37,7 @@ pub async fn serve(
     policy: Arc<dyn AccessPolicy>,
 ) -> std::io::Result<()> {
     let permits = Arc::new(Semaphore::new(options.connections));
+    let options = Arc::new(options);
     loop {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return Ok(()) };
         let (socket, peer) = match listener.accept().await {
@@ -44,7 +45,7 @@ pub async fn serve(
             Err(error) if is_of_one_connection(&error) => continue,
             Err(error) => return Err(error),
         };
-        let (gateway, options, policy) = (gateway.clone(), options.clone(), Arc::clone(&policy));
+        let (gateway, options, policy) = (gateway.clone(), Arc::clone(&options), Arc::clone(&policy));
         tokio::spawn(async move {
             serve_one(socket, peer, gateway, options, policy).await;
             drop(permit);
@@ -62,7 +63,7 @@ async fn serve_one(
     socket: TcpStream,
     peer: SocketAddr,
     gateway: Gateway,
-    options: Options,
+    options: Arc<Options>,
     policy: Arc<dyn AccessPolicy>,
 ) {
     let header_within = options.header_within;

@@ -44,7 +44,7 @@ use crate::{
 
 /// The read buffer of a connection, in bytes. Small, because the memory of idle connections matters more than the
 /// speed of reading.
-const READ_BUFFER: usize = 2 * 1024;
+const READ_BUFFER: usize = 1024;
 /// After a message of more than this many bytes, the buffer that it was read into is freed.
 const LARGE_MESSAGE: usize = 16 * 1024;
 /// How long to wait for the peer's close frame after ours, so that the peer reads ours before the connection is
@@ -62,7 +62,8 @@ pub(crate) enum Ending {
     Close(CloseCode, String),
 }
 
-pub(crate) async fn run(upgraded: OnUpgrade, accepted: Accepted, gateway: Gateway, options: Options) {
+// Every idle connection keeps the space of this future. So it refers to what connections share, and what is rare is boxed.
+pub(crate) async fn run(upgraded: OnUpgrade, accepted: Accepted, gateway: Gateway, options: Arc<Options>) {
     let upgraded = match upgraded.await {
         Ok(upgraded) => upgraded,
         Err(error) => {
@@ -83,14 +84,14 @@ pub(crate) async fn run(upgraded: OnUpgrade, accepted: Accepted, gateway: Gatewa
                 tracing::debug!(%error, "a socket does not take TCP_USER_TIMEOUT");
             }
             let (reader, writer) = socket.into_split();
-            serve(reader, writer, parts.read_buf, accepted, gateway, options).await;
+            serve(reader, writer, parts.read_buf, accepted, &gateway, &options).await;
         }
-        Err(upgraded) => generic(upgraded, accepted, gateway, options).await,
+        Err(upgraded) => Box::pin(generic(upgraded, accepted, &gateway, &options)).await,
     }
 }
 
 /// Serves a connection over TLS, or over any other stream of the application's HTTP server.
-async fn generic(upgraded: Upgraded, accepted: Accepted, gateway: Gateway, options: Options) {
+async fn generic(upgraded: Upgraded, accepted: Accepted, gateway: &Gateway, options: &Options) {
     let (reader, writer) = tokio::io::split(TokioIo::new(upgraded));
     serve(reader, writer, Bytes::new(), accepted, gateway, options).await;
 }
@@ -100,8 +101,8 @@ async fn serve<R, W>(
     mut writer: W,
     early: Bytes,
     accepted: Accepted,
-    gateway: Gateway,
-    options: Options,
+    gateway: &Gateway,
+    options: &Options,
 ) where
     R: AsyncRead + Unpin + Send,
     W: AsyncWrite + Unpin + Send,
@@ -111,11 +112,11 @@ async fn serve<R, W>(
     let side = ReadSide::new(reader, early, options.fragments, allowance, Arc::clone(&shared));
     let mut socket =
         WebSocketStream::from_raw_socket(side, Role::Server, Some(config(gateway.limits()))).await;
-    let principal = match admit(&mut socket, accepted.admission, gateway.limits(), &options).await {
+    let principal = match admit(&mut socket, accepted.admission, gateway.limits(), options).await {
         Ok(principal) => principal,
         Err(Ending::Gone | Ending::Unread) => return,
         Err(Ending::Close(code, reason)) => {
-            close(&mut writer, &mut socket, close_frame(code, &reason), &options).await;
+            Box::pin(close(&mut writer, &mut socket, close_frame(code, &reason), options)).await;
             return;
         }
     };
@@ -123,19 +124,14 @@ async fn serve<R, W>(
     let peer = Peer { principal, client_id: accepted.client_id };
     // A client that offered the subprotocol does not need frames of the older vocabulary.
     let Ok(Connection { inbox, mut outbox }) = gateway.connect(peer, !accepted.with_protocol) else {
-        close(
-            &mut writer,
-            &mut socket,
-            close_frame(CloseCode::ServiceRestart, "the gateway is stopping"),
-            &options,
-        )
-        .await;
+        let stopping = close_frame(CloseCode::ServiceRestart, "the gateway is stopping");
+        Box::pin(close(&mut writer, &mut socket, stopping, options)).await;
         return;
     };
     // One task reads and writes: the end of either ends both, and an idle connection needs less memory.
     let ending = tokio::select! {
-        ending = read(&mut socket, &inbox, &shared, gateway.limits(), &options) => ending,
-        ending = write(&mut writer, &mut outbox, &shared, &options) => ending,
+        ending = read(&mut socket, &inbox, &shared, gateway.limits(), options) => ending,
+        ending = write(&mut writer, &mut outbox, &shared, options) => ending,
     };
     tracing::debug!(conn = %inbox.id(), ?ending, "a connection ends");
     // tungstenite's reply to the peer's close frame still has to be sent.
@@ -144,7 +140,7 @@ async fn serve<R, W>(
         Ending::Gone => shared.replies.try_take(),
         Ending::Unread => Bytes::new(),
     };
-    close(&mut writer, &mut socket, last, &options).await;
+    Box::pin(close(&mut writer, &mut socket, last, options)).await;
 }
 
 pub(crate) fn config(limits: &Limits) -> WebSocketConfig {
@@ -221,7 +217,7 @@ async fn read<R: AsyncRead + Unpin>(
     loop {
         let at_once = if has_large_buffer { socket.next().now_or_never() } else { None };
         if has_large_buffer && at_once.is_none() && shared.open_message.load(Ordering::Relaxed) == 0 {
-            free_buffer(socket, limits).await;
+            Box::pin(free_buffer(socket, limits)).await;
             has_large_buffer = false;
         }
         let message = tokio::select! {

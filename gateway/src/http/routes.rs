@@ -68,7 +68,7 @@ pub struct Site {
 #[derive(Clone)]
 struct Shared {
     gateway: Gateway,
-    options: ws::Options,
+    options: Arc<ws::Options>,
     sse: Sse,
     ready: Arc<AtomicBool>,
 }
@@ -83,7 +83,7 @@ impl Site {
     ) -> Self {
         let ready = Arc::new(AtomicBool::new(false));
         let sse = Sse::new(gateway.clone(), sse::Options::default());
-        let shared = Shared { gateway, options, sse, ready: Arc::clone(&ready) };
+        let shared = Shared { gateway, options: Arc::new(options), sse, ready: Arc::clone(&ready) };
         let mut router = Router::new()
             .route(paths::WS, any(upgrade))
             .route(paths::WS_OLDER, any(upgrade))
