@@ -162,6 +162,31 @@ fn what_was_printed_of_one_chat_does_not_keep_back_anything_of_another() {
 }
 
 #[test]
+fn sources_pictures_and_notices_are_named_and_cleaned() {
+    let (mut gateway, mut terminal) = PlayedGateway::with_turn();
+    gateway.tool("start", "a", json!({"arguments": {"command": "plot"}}));
+    let media =
+        json!([{"media_type": "image/png", "bytes": 2048}, {"media_type": "a\u{1b}[2Jb", "bytes": 1}]);
+    gateway.tool("end", "a", json!({"result": "", "media": media}));
+    terminal.wait_for("[Bash: image/png, 2048 bytes]\r\n[Bash: a<U+001B>[2Jb, 1 bytes]\r\n");
+    let levels = [("info", "note"), ("warning", "warning"), ("error", "error")];
+    for (level, shown) in levels {
+        // The client does not know the code, and shows the text.
+        gateway.event(
+            json!({"event": "notice", "level": level, "code": "new_code", "text": "one\ntwo\u{202e}"}),
+        );
+        terminal.wait_for_next(&format!("[{shown}] one two<U+202E>\r\n"));
+    }
+    let sources = json!([{"url": "https://a.example/", "title": "A\u{1b}"}, {"url": "https://b.example/"}]);
+    gateway.event(json!({"event": "delta", "stream_id": "s", "text": "As two say."}));
+    gateway
+        .event(json!({"event": "stream_end", "stream_id": "s", "text": "As two say.", "sources": sources}));
+    terminal.wait_for_next(
+        "  As two say.\r\n[source: A<U+001B>, https://a.example/]\r\n[source: https://b.example/]\r\n",
+    );
+}
+
+#[test]
 fn the_list_of_chats_marks_the_open_one_and_those_that_run_or_wait() {
     let (mut gateway, mut terminal) = PlayedGateway::with_turn();
     terminal.write("/chats");
