@@ -154,3 +154,8 @@ pub(crate) const REQUESTS: usize = 256;
 pub(crate) const QUESTION_INPUT_BYTES: usize = 1024 * 1024;
 /// Most content blocks of one message that a codec remembers.
 pub(crate) const BLOCKS: usize = 4096;
+/// Most texts of the agent, or of one subagent, that a codec remembers so that it does not send them twice.
+pub(crate) const TEXTS: usize = 64;
+/// Longest text that is held back while it streams, because it may be one that was sent before, in bytes. A longer one is
+/// sent twice if its stream comes after the whole text.
+pub(crate) const HELD_TEXT_BYTES: u64 = 1024 * 1024;

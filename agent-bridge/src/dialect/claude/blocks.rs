@@ -1,7 +1,8 @@
 //! The message that is being streamed: maps its content blocks to streams, and decides how each stream ends.
 
+mod confirm;
+
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use switchboard_core::agent::{AgentEvent, StreamId};
 
 use super::{
@@ -9,6 +10,7 @@ use super::{
     lines,
     records::{self, Delta},
     sources::Sources,
+    texts::{KnownTexts, MessageKey, TextDigest},
 };
 use crate::limits::{BLOCKS, TOOL_INPUT_BYTES};
 
@@ -44,8 +46,11 @@ struct OpenBlock {
     kind: Kind,
     stream: StreamId,
     #[serde(flatten)]
-    streamed: Streamed,
+    streamed: TextDigest,
     phase: Phase,
+    /// The text so far, while it may be one that was sent before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    held: Option<String>,
     /// First half of a character whose second half begins the next piece.
     #[serde(default)]
     half: Option<u16>,
@@ -59,32 +64,6 @@ struct OpenBlock {
     /// Whether the next block continues the stream.
     #[serde(default)]
     continued: bool,
-}
-
-/// Length and hash of the streamed text of a block, to recognise the same text when it is repeated as a whole.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Streamed {
-    /// Number of bytes.
-    #[serde(rename = "streamed")]
-    bytes: u64,
-    /// FNV-1a hash of the bytes.
-    #[serde(default)]
-    hash: u64,
-}
-
-impl Streamed {
-    pub(super) fn of(text: &str) -> Self {
-        let mut streamed = Self::default();
-        streamed.add(text);
-        streamed
-    }
-
-    fn add(&mut self, text: &str) {
-        self.bytes += text.len() as u64;
-        for byte in text.bytes() {
-            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +92,8 @@ enum Phase {
     Stopped,
     /// The end of the block's stream was sent as an event.
     Ended,
+    /// The block's text had been sent before, so that the block has no stream.
+    Repeated,
 }
 
 /// How a message ends, which decides which of its blocks are valid.
@@ -139,9 +120,17 @@ impl OpenMessage {
         Self { id: id.into(), ..Self::default() }
     }
 
-    pub(super) fn open(&mut self, opened: Opened<'_>, events: &mut Vec<AgentEvent>) {
+    pub(super) fn key(&self) -> MessageKey {
+        MessageKey::of(&self.id)
+    }
+
+    pub(super) fn open(&mut self, opened: Opened<'_>, texts: &mut KnownTexts, events: &mut Vec<AgentEvent>) {
         if self.blocks.len() >= BLOCKS {
             return;
+        }
+        let message = self.key();
+        if let Some(last) = self.blocks.last_mut() {
+            last.release(message, texts, events);
         }
         let Opened { index, kind, tool, stream, cites } = opened;
         self.cites |= cites || kind == "server_tool_use";
@@ -161,16 +150,16 @@ impl OpenMessage {
             index,
             kind,
             stream,
-            streamed: Streamed::default(),
+            streamed: TextDigest::default(),
             phase: Phase::Open,
+            held: None,
             half: None,
             sources: Sources::default(),
             cites,
             continues: None,
             continued: false,
         };
-        let last =
-            self.blocks.last_mut().filter(|last| last.kind == Kind::Text && last.phase != Phase::Ended);
+        let last = self.blocks.last_mut().filter(|last| last.kind == Kind::Text && !last.is_over());
         if let Some(last) = last {
             if block.kind == Kind::Text && (last.cites || cites) {
                 last.continued = true;
@@ -186,14 +175,29 @@ impl OpenMessage {
 
     /// The half character at the end of the last piece of a block whose stream is open.
     pub(super) fn half(&mut self, index: u64) -> Option<&mut Option<u16>> {
-        let block = self.block(index).filter(|block| block.phase != Phase::Ended)?;
+        let block = self.block(index).filter(|block| !block.is_over())?;
         Some(&mut block.half)
     }
 
     /// Adds a piece to its block, and sends what it has for people. Returns whether that is text.
-    pub(super) fn add(&mut self, index: u64, delta: &Delta<'_>, events: &mut Vec<AgentEvent>) -> bool {
+    pub(super) fn add(
+        &mut self,
+        index: u64,
+        delta: &Delta<'_>,
+        texts: &KnownTexts,
+        events: &mut Vec<AgentEvent>,
+    ) -> bool {
         self.cites |= delta.citation.is_some();
-        self.block(index).is_some_and(|block| block.add(delta, events))
+        let message = self.key();
+        let Some(at) = self.blocks.iter().rposition(|block| block.index == index) else { return false };
+        let (before, block) = self.blocks.split_at_mut(at);
+        let [block, ..] = block else { return false };
+        let is_first = block.streamed.bytes == 0 && !block.is_over();
+        let continues = before.last().is_some_and(|before| before.stream == block.stream);
+        if block.kind == Kind::Text && is_first && !continues && texts.may_stream(message, "") {
+            block.held.get_or_insert_default();
+        }
+        block.add(delta, message, texts, events)
     }
 
     /// The tool use of this block with its input so far, if that has grown enough to be shown.
@@ -217,18 +221,6 @@ impl OpenMessage {
         self.blocks.iter_mut().rev().find(|block| block.index == index)
     }
 
-    /// Whether this is the streamed text of the first text block that no `assistant` line has repeated.
-    pub(super) fn streams(&self, text: Streamed) -> bool {
-        let open = self.blocks.iter().find(|block| block.is_unconfirmed_text());
-        open.is_some_and(|block| block.streamed_with_half() == text)
-    }
-
-    /// The valid text blocks that no `assistant` line has repeated, if the message ends with `end`.
-    pub(super) fn unconfirmed(&self, end: MessageEnd) -> impl Iterator<Item = Streamed> {
-        let stands = |(block, void): &(&OpenBlock, bool)| block.is_unconfirmed_text() && !void;
-        self.blocks.iter().zip(self.void(end)).filter(stands).map(|(block, _)| block.streamed_with_half())
-    }
-
     /// Whether each block is void, if the message ends with `end`.
     fn void(&self, end: MessageEnd) -> Vec<bool> {
         let mut confirmed = None;
@@ -242,74 +234,23 @@ impl OpenMessage {
         void.collect()
     }
 
-    /// Handles a whole text from an `assistant` line. Returns whether it is the text of a block here.
-    pub(super) fn confirm(
-        &mut self,
-        text: &str,
-        citations: Option<&RawValue>,
-        thinking: bool,
-        events: &mut Vec<AgentEvent>,
-    ) -> bool {
-        let wanted = if thinking { Kind::Thinking } else { Kind::Text };
-        let goes_on = self.cites && !thinking;
-        let open = self
-            .blocks
-            .iter_mut()
-            .find(|block| block.kind == wanted && matches!(block.phase, Phase::Open | Phase::Stopped));
-        let Some(block) = open else { return false };
-        block.sources.add_list(citations);
-        if block.streamed.bytes == 0 {
-            block.half = None;
-            let stream = block.stream.clone();
-            if goes_on {
-                block.phase = Phase::Confirmed;
-                block.streamed.add(text);
-                events.push(AgentEvent::Text { stream, text: text.into() });
-                return true;
-            }
-            block.phase = Phase::Ended;
-            if !text.is_empty() {
-                if thinking {
-                    events.push(AgentEvent::Reasoning { stream: stream.clone(), text: text.into() });
-                    events.push(AgentEvent::ReasoningEnd { stream, void: false });
-                } else {
-                    let sources = std::mem::take(&mut block.sources).into();
-                    events.push(AgentEvent::TextEnd {
-                        stream,
-                        text: Some(text.into()),
-                        void: false,
-                        sources,
-                    });
-                }
-            }
-        } else if block.phase == Phase::Stopped && !goes_on {
-            block.end(false, events);
-        } else {
-            block.phase = Phase::Confirmed;
-        }
-        true
-    }
-
-    /// Handles a whole tool use from an `assistant` line.
-    pub(super) fn confirm_tool(&mut self, tool_id: &str) {
-        for block in &mut self.blocks {
-            if matches!(&block.kind, Kind::Tool { id, .. } if id == tool_id) {
-                block.phase = Phase::Ended;
-            }
-        }
-    }
-
     /// Handles the end of a block. The stream of a confirmed block ends; otherwise it stays open until the message
     /// ends. Returns the tool use, if the block is one that has not been repeated.
-    pub(super) fn stop(&mut self, index: u64, events: &mut Vec<AgentEvent>) -> Option<StreamedTool> {
-        let cites = self.cites;
+    pub(super) fn stop(
+        &mut self,
+        index: u64,
+        texts: &mut KnownTexts,
+        events: &mut Vec<AgentEvent>,
+    ) -> Option<StreamedTool> {
+        let (cites, message) = (self.cites, self.key());
         let block = self.block(index)?;
+        block.release(message, texts, events);
         match block.phase {
             // A text goes on in the next block, or ends there.
             Phase::Confirmed if cites && block.kind == Kind::Text => {}
             Phase::Confirmed => block.end(false, events),
             Phase::Open => block.phase = Phase::Stopped,
-            Phase::Stopped | Phase::Ended => {}
+            Phase::Stopped | Phase::Ended | Phase::Repeated => {}
         }
         if block.phase != Phase::Stopped || !matches!(block.kind, Kind::Tool { .. }) {
             return None;
@@ -323,13 +264,23 @@ impl OpenMessage {
         Some(StreamedTool { id: id.clone(), name: name.clone(), input })
     }
 
-    /// Ends all open streams.
-    pub(super) fn finish(mut self, end: MessageEnd, events: &mut Vec<AgentEvent>) {
+    /// Ends all open streams, and notes which texts are valid.
+    pub(super) fn finish(mut self, end: MessageEnd, texts: &mut KnownTexts, events: &mut Vec<AgentEvent>) {
+        let message = self.key();
         let void = self.void(end);
         for (block, void) in self.blocks.iter_mut().zip(void) {
-            if block.phase != Phase::Ended {
+            if !void {
+                block.release_cut_off(message, texts, events);
+            }
+            let is_text = block.kind == Kind::Text && block.streamed.bytes > 0;
+            if is_text && !void && block.is_unconfirmed_text() {
+                texts.streamed(block.streamed_with_half(), message, None);
+            } else if is_text && void {
+                texts.revoke(block.streamed, message);
+            }
+            if !block.is_over() && block.held.is_none() {
                 block.end(void, events);
-            } else if void && block.streamed.bytes > 0 && block.kind == Kind::Text {
+            } else if is_text && void && block.phase == Phase::Ended {
                 // The stream was ended as valid before; this event revokes its text.
                 events.push(AgentEvent::TextEnd {
                     stream: block.stream.clone(),
@@ -344,7 +295,44 @@ impl OpenMessage {
 
 impl OpenBlock {
     fn is_unconfirmed_text(&self) -> bool {
-        self.kind == Kind::Text && matches!(self.phase, Phase::Open | Phase::Stopped)
+        self.kind == Kind::Text && self.held.is_none() && matches!(self.phase, Phase::Open | Phase::Stopped)
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Ended | Phase::Repeated)
+    }
+
+    /// Decides about a text that is held back and is complete: it was sent before, or it is sent now.
+    fn release(&mut self, message: MessageKey, texts: &mut KnownTexts, events: &mut Vec<AgentEvent>) {
+        if self.held.is_none() {
+            return;
+        }
+        self.end_half(events);
+        if texts.take_stream(self.streamed, message) {
+            self.held = None;
+            self.phase = Phase::Repeated;
+        } else {
+            self.flush(events);
+        }
+    }
+
+    /// Decides about a text that is held back and of which no more comes.
+    fn release_cut_off(&mut self, message: MessageKey, texts: &mut KnownTexts, events: &mut Vec<AgentEvent>) {
+        let Some(held) = &self.held else { return };
+        let is_sent = texts.has_begun_with(message, held);
+        if texts.take_stream(self.streamed_with_half(), message) || is_sent {
+            self.held = None;
+            self.phase = Phase::Repeated;
+        } else {
+            self.flush(events);
+        }
+    }
+
+    /// Sends a text that was held back.
+    fn flush(&mut self, events: &mut Vec<AgentEvent>) {
+        if let Some(text) = self.held.take().filter(|text| !text.is_empty()) {
+            events.push(AgentEvent::Text { stream: self.stream.clone(), text });
+        }
     }
 
     fn is_void(&self, end: MessageEnd) -> bool {
@@ -357,7 +345,7 @@ impl OpenBlock {
     }
 
     /// Length and hash of the text, with a mark for a half character at its end.
-    fn streamed_with_half(&self) -> Streamed {
+    fn streamed_with_half(&self) -> TextDigest {
         let mut streamed = self.streamed;
         if self.half.is_some() {
             streamed.add(LOST);
@@ -365,7 +353,14 @@ impl OpenBlock {
         streamed
     }
 
-    fn add(&mut self, delta: &Delta<'_>, events: &mut Vec<AgentEvent>) -> bool {
+    /// Adds a piece. Returns whether it is text that is sent.
+    fn add(
+        &mut self,
+        delta: &Delta<'_>,
+        message: MessageKey,
+        texts: &KnownTexts,
+        events: &mut Vec<AgentEvent>,
+    ) -> bool {
         if let Some(citation) = delta.citation {
             self.cites = true;
             self.sources.add_json(citation.get());
@@ -376,17 +371,21 @@ impl OpenBlock {
             Kind::Tool { .. } => &delta.partial_json,
             Kind::Other => return false,
         };
-        if piece.is_empty() || self.phase == Phase::Ended {
+        if piece.is_empty() || self.is_over() {
             return false;
         }
         self.end_half(events);
         self.push(piece, events);
-        self.kind == Kind::Text
+        if self.held.as_ref().is_some_and(|held| !texts.may_stream(message, held)) {
+            self.flush(events);
+        }
+        self.kind == Kind::Text && self.held.is_none()
     }
 
     fn push(&mut self, piece: &str, events: &mut Vec<AgentEvent>) {
         let (stream, text) = (self.stream.clone(), piece.to_owned());
         match &mut self.kind {
+            Kind::Text if self.held.is_some() => self.held.iter_mut().for_each(|held| held.push_str(piece)),
             Kind::Text => events.push(AgentEvent::Text { stream, text }),
             Kind::Thinking => events.push(AgentEvent::Reasoning { stream, text }),
             Kind::Tool { input, cut, .. } => {

@@ -12,6 +12,7 @@ use super::{
     piece::piece,
     records::{Abandoned, ApiRetry, Block, ControlResponse, Delta, Line, StreamEvent, parse},
     state::{ClaudeCodec, changed},
+    texts::MessageKey,
     tools::UsedIn,
 };
 use crate::dialect::Decoded;
@@ -27,7 +28,7 @@ impl ClaudeCodec {
             Err(_) => Cow::Owned(String::from_utf8_lossy(line).trim().to_owned()),
         };
         if let Some((index, delta)) = piece(&text) {
-            return self.delta(None, index, &delta, out);
+            return self.work(true, false, out, |codec, out| codec.delta(None, index, &delta, out));
         }
         let mut text = text;
         if lines::has_surrogate(&text) {
@@ -61,7 +62,7 @@ impl ClaudeCodec {
     pub(super) fn line(&mut self, position: u64, nth: usize, text: &str, line: &Line<'_>, out: &mut Decoded) {
         self.listed_work_begins(line.subtype.as_deref(), out);
         let parent = line.subagent();
-        if matches!(&*line.kind, "stream_event" | "assistant" | "control_request") {
+        if line.kind == "control_request" {
             self.at_work(parent.is_none(), out);
         }
         if let Some(parent) = parent {
@@ -89,6 +90,22 @@ impl ClaudeCodec {
 
     fn stream_event(&mut self, position: u64, nth: usize, line: &Line<'_>, out: &mut Decoded) {
         let Some(event) = parse::<StreamEvent<'_>>(line.event) else { return out.alive() };
+        let texts = &self.state.output.texts;
+        let begins = event.message.as_ref().filter(|_| event.kind == "message_start");
+        let is_new = begins.is_some_and(|message| !texts.may_repeat(MessageKey::of(&message.id)));
+        self.work(line.subagent().is_none(), is_new, out, |codec, out| {
+            codec.stream_event_at_work(position, nth, line, event, out);
+        });
+    }
+
+    fn stream_event_at_work(
+        &mut self,
+        position: u64,
+        nth: usize,
+        line: &Line<'_>,
+        event: StreamEvent<'_>,
+        out: &mut Decoded,
+    ) {
         let parent = line.parent_tool_use_id.as_deref();
         let index = event.index.unwrap_or_default();
         match &*event.kind {
@@ -106,9 +123,11 @@ impl ClaudeCodec {
                 let Some(block) = event.content_block else { return };
                 let tool = block.id.as_deref().zip(block.name.as_deref());
                 let stream = self.id(position, nth).into();
-                let message = self.state.output.message.get_or_insert_default();
+                let output = &mut self.state.output;
+                let message = output.message.get_or_insert_default();
                 let cites = block.citations.is_some();
-                message.open(Opened { index, kind: &block.kind, tool, stream, cites }, &mut out.events);
+                let opened = Opened { index, kind: &block.kind, tool, stream, cites };
+                message.open(opened, &mut output.texts, &mut out.events);
                 self.server_result(parent, &block, out);
                 let first = Delta {
                     text: block.text.clone().unwrap_or_default(),
@@ -119,8 +138,10 @@ impl ClaudeCodec {
             }
             "content_block_delta" => self.delta(parent, index, &event.delta.unwrap_or_default(), out),
             "content_block_stop" => {
-                let message = self.state.output.message.as_mut();
-                let tool = message.and_then(|message| message.stop(index, &mut out.events));
+                let output = &mut self.state.output;
+                let texts = &mut output.texts;
+                let tool =
+                    output.message.as_mut().and_then(|message| message.stop(index, texts, &mut out.events));
                 if let Some(tool) = tool {
                     let message = self.message_id();
                     let place = UsedIn { parent, message: &message };
@@ -144,9 +165,11 @@ impl ClaudeCodec {
     /// Handles a piece that may begin or end with half a character.
     fn halved(&mut self, piece: &HalvedPiece<'_>, out: &mut Decoded) {
         if let Some(parent) = &piece.subagent {
-            return self.subagent_line(parent, out, |codec, out| codec.halved_piece(piece, out));
+            return self.subagent_line(parent, out, |codec, out| {
+                codec.work(false, false, out, |codec, out| codec.halved_piece(piece, out));
+            });
         }
-        self.halved_piece(piece, out);
+        self.work(true, false, out, |codec, out| codec.halved_piece(piece, out));
     }
 
     fn halved_piece(&mut self, piece: &HalvedPiece<'_>, out: &mut Decoded) {
@@ -161,7 +184,7 @@ impl ClaudeCodec {
     fn delta(&mut self, parent: Option<&str>, index: u64, delta: &Delta<'_>, out: &mut Decoded) {
         let output = &mut self.state.output;
         if let Some(message) = &mut output.message {
-            output.spoke |= message.add(index, delta, &mut out.events);
+            message.add(index, delta, &output.texts, &mut out.events);
             if let Some(tool) = message.grown(index) {
                 let message = self.message_id();
                 self.tool_input_grew(UsedIn { parent, message: &message }, tool, out);
@@ -177,15 +200,55 @@ impl ClaudeCodec {
 
     /// Ends the message that is open, if there is one.
     pub(super) fn finish_message(&mut self, end: MessageEnd, parent: Option<&str>, out: &mut Decoded) {
+        let from = out.events.len();
         if let Some(mut citing) = self.state.output.citing.take() {
             citing.end_text(&mut out.events);
         }
         if let Some(message) = self.state.output.message.take() {
-            self.state.output.unconfirmed.extend(message.unconfirmed(end));
             let unfinished: Vec<String> = message.void_tools(end).map(Into::into).collect();
             let id = message.id.clone();
-            message.finish(end, &mut out.events);
+            message.finish(end, &mut self.state.output.texts, &mut out.events);
             self.unfinished_uses_end(UsedIn { parent, message: &id }, &unfinished, out);
+        }
+        self.note_speech(from, out);
+    }
+
+    /// Notes whether the events from index `from` on have text.
+    fn note_speech(&mut self, from: usize, out: &Decoded) {
+        let is_text = |event: &AgentEvent| {
+            matches!(
+                event,
+                AgentEvent::Text { .. }
+                    | AgentEvent::Message { .. }
+                    | AgentEvent::TextEnd { text: Some(_), .. }
+            )
+        };
+        self.state.output.spoke |= out.events[from..].iter().any(is_text);
+    }
+
+    /// Handles a record of work with `handle`. The record belongs to the turn that runs. If none runs, a turn begins with
+    /// a record that is new, and with any that has something to send: what repeats earlier records begins no turn.
+    pub(super) fn work(
+        &mut self,
+        main: bool,
+        is_new: bool,
+        out: &mut Decoded,
+        handle: impl FnOnce(&mut Self, &mut Decoded),
+    ) {
+        let runs = self.state.agent_turn.is_some() || self.has_begun(|_| true);
+        if is_new && !runs {
+            self.state.output.texts.pass();
+        }
+        if is_new || runs {
+            self.at_work(main, out);
+        }
+        let from = out.events.len();
+        handle(self, out);
+        self.note_speech(from, out);
+        if !is_new && !runs && out.events[from..].iter().any(|event| !matches!(event, AgentEvent::Alive)) {
+            let sent = out.events.split_off(from);
+            self.at_work(main, out);
+            out.events.extend(sent);
         }
     }
 

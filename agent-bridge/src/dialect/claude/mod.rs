@@ -31,6 +31,7 @@ mod subagents;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod titles;
 mod tools;
 mod turns;

@@ -7,12 +7,12 @@ use serde_json::{Map, Value, json};
 use switchboard_core::wire::NoticeLevel;
 
 use super::{
-    blocks::Streamed,
     budget::used_up,
     clock,
     records::{self, Line, Message, TurnResult, lenient, parse},
     sent_notices::Compaction,
     state::{Cancel, ClaudeCodec},
+    texts::TextDigest,
     tools::split_key,
 };
 use crate::{
@@ -226,7 +226,7 @@ impl ClaudeCodec {
                 continue;
             }
             let outputs = &mut self.state.sent_notices.outputs;
-            let this = Streamed::of(&output);
+            let this = TextDigest::of(&output);
             if let Some(at) = outputs.iter().position(|known| *known == (!replayed, this)) {
                 outputs.remove(at);
                 continue;

@@ -32,6 +32,8 @@ pub(super) struct Line<'a> {
     #[serde(borrow, default, deserialize_with = "lenient")]
     pub(super) request_id: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "lenient")]
+    pub(super) uuid: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient")]
     pub(super) session_id: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "lenient")]
     pub(super) model: Option<Cow<'a, str>>,

@@ -34,6 +34,9 @@ impl ClaudeCodec {
             out.unknown_session = true;
             return out.alive();
         }
+        if let (Some(message), Some(text)) = (&mut self.state.output.message, &result.result) {
+            message.complete(text, &mut out.events);
+        }
         self.finish_message(MessageEnd::Stands, None, out);
         self.notices_of_result(result, out);
         let cost = self.cost(result);
@@ -73,7 +76,7 @@ impl ClaudeCodec {
     /// Handles a result that ends no turn. What it says beyond the turns is sent as a notice, once.
     fn result_of_no_turn(&mut self, result: &TurnResult, lost: Option<u64>, out: &mut Decoded) {
         let said = result.result.as_deref().filter(|text| !text.is_empty() && !self.state.output.spoke);
-        if let Some(text) = said {
+        if let Some(text) = said.filter(|text| !self.state.output.texts.has(text)) {
             out.notice(NoticeLevel::Info, "last_words", lines(text, NOTICE_BYTES), None);
         }
         if let Some(bytes) = lost.filter(|_| !self.state.output.spoke) {
@@ -92,9 +95,10 @@ impl ClaudeCodec {
         let synthetic = self.state.output.synthetic.take();
         let text = result.result.clone().filter(|text| !text.is_empty()).or(synthetic);
         let text = text.filter(|text| !text.is_empty());
-        let any = text.is_some();
-        out.events.extend(text.map(|text| AgentEvent::Message { text }));
-        any
+        let Some(text) = text else { return false };
+        self.state.output.texts.came_whole(&text, None);
+        out.events.push(AgentEvent::Message { text });
+        true
     }
 
     /// The outcome of a turn that had no text: a failure if a prompt has no answer and the agent used no tool, otherwise

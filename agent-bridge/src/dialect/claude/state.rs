@@ -9,10 +9,7 @@ use serde::{Deserialize, Serialize};
 use switchboard_core::wire::{TaskKind, TurnReason};
 
 use super::{
-    blocks::{OpenMessage, Streamed},
-    citing::CitingMessage,
-    edits::Edit,
-    sent_notices::SentNotices,
+    blocks::OpenMessage, citing::CitingMessage, edits::Edit, sent_notices::SentNotices, texts::KnownTexts,
 };
 use crate::dialect::CheckpointError;
 
@@ -75,8 +72,9 @@ pub(super) struct State {
 pub(super) struct Output {
     /// The message that is being streamed.
     pub(super) message: Option<OpenMessage>,
-    /// Texts that were streamed to their end and have not been repeated as a whole by an `assistant` line.
-    pub(super) unconfirmed: Vec<Streamed>,
+    /// The texts that were sent. They are remembered beyond the end of the turn, because an agent may repeat them late.
+    #[serde(alias = "unconfirmed")]
+    pub(super) texts: KnownTexts,
     /// The message that cites and whose blocks come as a whole.
     pub(super) citing: Option<CitingMessage>,
     /// Text by the agent program rather than the model; sent only if the turn ends without other text.
@@ -85,6 +83,13 @@ pub(super) struct Output {
     pub(super) spoke: bool,
     /// Whether a tool was used.
     pub(super) worked: bool,
+}
+
+impl Output {
+    /// Whether no text is open.
+    pub(super) fn is_idle(&self) -> bool {
+        self.message.is_none() && self.citing.is_none()
+    }
 }
 
 /// A running tool use.

@@ -23,7 +23,9 @@ impl ClaudeCodec {
     ) {
         let others = &mut self.state.subagents;
         if !others.contains_key(parent) && others.len() >= SUBAGENTS {
-            return out.alive();
+            let idle = others.iter().find(|(_, output)| output.is_idle()).map(|(parent, _)| parent.clone());
+            let Some(idle) = idle else { return out.alive() };
+            others.remove(&idle);
         }
         let from = out.events.len();
         let (key, mut output) =
@@ -31,7 +33,7 @@ impl ClaudeCodec {
         mem::swap(&mut self.state.output, &mut output);
         handle(self, out);
         mem::swap(&mut self.state.output, &mut output);
-        if output.message.is_some() || output.citing.is_some() || !output.unconfirmed.is_empty() {
+        if !output.is_idle() || !output.texts.is_empty() {
             self.state.subagents.insert(key, output);
         }
         put_below(Some(parent), from, out);
@@ -39,14 +41,14 @@ impl ClaudeCodec {
 
     /// Ends the streams of all subagents, because the turn ends: each unfinished text comes as a whole later.
     pub(super) fn end_subagent_streams(&mut self, out: &mut Decoded) {
-        for (parent, output) in mem::take(&mut self.state.subagents) {
-            end_streams(&parent, output, MessageEnd::Restarted, out);
+        for (parent, output) in &mut self.state.subagents {
+            end_streams(parent, output, MessageEnd::Restarted, out);
         }
     }
 
     /// Handles the end of a subagent, which this tool use runs.
     pub(super) fn subagent_ended(&mut self, parent: &str, out: &mut Decoded) {
-        if let Some(output) = self.state.subagents.remove(parent) {
+        if let Some(output) = self.state.subagents.get_mut(parent) {
             end_streams(parent, output, MessageEnd::Stands, out);
         }
     }
@@ -106,13 +108,13 @@ impl ClaudeCodec {
     }
 }
 
-fn end_streams(parent: &str, output: Output, end: MessageEnd, out: &mut Decoded) {
+fn end_streams(parent: &str, output: &mut Output, end: MessageEnd, out: &mut Decoded) {
     let from = out.events.len();
-    if let Some(mut citing) = output.citing {
+    if let Some(mut citing) = output.citing.take() {
         citing.end_text(&mut out.events);
     }
-    if let Some(message) = output.message {
-        message.finish(end, &mut out.events);
+    if let Some(message) = output.message.take() {
+        message.finish(end, &mut output.texts, &mut out.events);
     }
     put_below(Some(parent), from, out);
 }

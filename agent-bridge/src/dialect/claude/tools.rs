@@ -181,7 +181,9 @@ impl ClaudeCodec {
             }
             self.command_output(text, false, out);
         }
-        if !any_result {
+        if any_result {
+            self.state.output.texts.pass();
+        } else {
             out.alive();
         }
     }

@@ -10,7 +10,7 @@ use switchboard_core::{
 use super::{
     blocks::MessageEnd,
     records::{Line, Origin, TurnResult},
-    state::{Cancel, ClaudeCodec, OwnTurn, PromptPhase, Prompted},
+    state::{Cancel, ClaudeCodec, Output, OwnTurn, PromptPhase, Prompted},
     tools::parent_of,
 };
 use crate::dialect::{Decoded, TurnEnding};
@@ -30,6 +30,7 @@ impl ClaudeCodec {
         reports.beginnings = true;
         reports.prompts |= !named.is_empty();
         let reports = *reports;
+        self.forget_texts();
         let begins = |turn: &Prompted| match turn.phase {
             _ if !named.is_empty() => named.contains(&turn.uuid),
             _ if reports.prompts => false,
@@ -71,7 +72,7 @@ impl ClaudeCodec {
     }
 
     /// Whether the agent works on the prompt, and `condition` is true of it.
-    fn has_begun(&self, condition: impl FnOnce(&Prompted) -> bool) -> bool {
+    pub(super) fn has_begun(&self, condition: impl FnOnce(&Prompted) -> bool) -> bool {
         self.state.turn.as_ref().is_some_and(|turn| turn.phase == PromptPhase::Begun && condition(turn))
     }
 
@@ -112,6 +113,7 @@ impl ClaudeCodec {
 
     /// Handles the sign that the agent works on the prompt: a turn that the agent began by itself is over.
     fn prompt_begins(&mut self, out: &mut Decoded) {
+        let begins = !self.has_begun(|_| true);
         if let Some(turn) = &mut self.state.turn {
             turn.phase = PromptPhase::Begun;
         }
@@ -123,6 +125,23 @@ impl ClaudeCodec {
             self.close_turn(out);
             self.agent_turn_ended(outcome.into(), out);
         }
+        if begins {
+            self.forget_texts();
+        }
+    }
+
+    /// Forgets the texts of earlier turns. Nothing repeats them once the agent has said that another turn begins.
+    fn forget_texts(&mut self) {
+        self.state.output.texts.clear();
+        let is_over = |(parent, output): (&String, &Output)| output.is_idle() && !self.outlives_turn(parent);
+        let over: Vec<String> = self
+            .state
+            .subagents
+            .iter()
+            .filter(|entry| is_over(*entry))
+            .map(|(parent, _)| parent.clone())
+            .collect();
+        self.state.subagents.retain(|parent, _| !over.contains(parent));
     }
 
     /// Notes what caused a line that is no answer to a prompt: the agent may begin a turn for it.
@@ -201,7 +220,6 @@ impl ClaudeCodec {
         self.state.tools.retain(|key, _| goes_on(key));
         self.state.ended_uses.retain(|key, _| goes_on(key));
         self.forget_decided();
-        self.state.output.unconfirmed.clear();
         self.state.output.synthetic = None;
         self.state.output.spoke = false;
         self.state.output.worked = false;

@@ -129,11 +129,22 @@ impl Open {
 
 /// The text of each ended turn, without that of subagents; turns without any are left out.
 pub(super) fn texts(steps: &[Step]) -> Vec<String> {
+    let mut texts = by_turn(steps);
+    texts.pop();
+    texts.retain(|text| !text.is_empty());
+    texts
+}
+
+/// The text of each turn, without that of subagents and what is void. The last one has not ended.
+pub(super) fn by_turn(steps: &[Step]) -> Vec<String> {
     let (mut texts, mut turn) = (Vec::new(), Vec::<(Option<StreamId>, String)>::new());
     let decoded = steps.iter().filter_map(|step| match step {
         Step::Decoded(_, out) => Some(&out.events),
         Step::Prompted | Step::Answered(_) => None,
     });
+    let mut end = |turn: &mut Vec<(Option<StreamId>, String)>| {
+        texts.push(turn.drain(..).map(|(_, text)| text).collect::<String>());
+    };
     for event in decoded.flatten() {
         match event {
             AgentEvent::Text { stream, text } => turn.push((Some(stream.clone()), text.clone())),
@@ -143,12 +154,10 @@ pub(super) fn texts(steps: &[Step]) -> Vec<String> {
             AgentEvent::TextEnd { text: Some(text), .. } | AgentEvent::Message { text } => {
                 turn.push((None, text.clone()));
             }
-            AgentEvent::TurnEnded { .. } | AgentEvent::AgentTurnEnded { .. } => {
-                texts.push(turn.drain(..).map(|(_, text)| text).collect::<String>());
-            }
+            AgentEvent::TurnEnded { .. } | AgentEvent::AgentTurnEnded { .. } => end(&mut turn),
             _ => {}
         }
     }
-    texts.retain(|text| !text.is_empty());
+    end(&mut turn);
     texts
 }

@@ -12,6 +12,7 @@ mod growing;
 mod identity;
 mod lines;
 mod mutations;
+mod orders;
 mod reasons;
 mod recordings;
 mod render;

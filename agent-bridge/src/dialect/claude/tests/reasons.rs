@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    lines::{assistant, message_start, result, system, text, tool_use, with},
+    lines::{assistant, block_start, message_start, result, system, text, text_delta, tool_use, with},
     talk::Talk,
 };
 use crate::dialect::claude::ClaudeCodec;
@@ -93,13 +93,15 @@ fn the_records_before_a_turn_say_its_reason() {
         ),
     ] {
         // A turn begins with its first line, or in old versions with its first output.
-        for first in [init(), message_start("m1"), assistant("m1", tool_use("u1", "Bash", json!({})))] {
+        let piece = [message_start("m2"), block_start(0, text("")), text_delta(0, "Next.")];
+        let tool = [assistant("m2", tool_use("u1", "Bash", json!({})))];
+        for first in [&[init()][..], &piece, &tool] {
             let mut talk = Talk::new();
             talk.is_answered();
             before.iter().for_each(|line| talk.says(line));
             assert_eq!(talk.reasons(), [""; 0], "{before:?}");
-            talk.says(&first);
-            assert_eq!(talk.reasons(), [reason], "{before:?} {first}");
+            first.iter().for_each(|line| talk.says(line));
+            assert_eq!(talk.reasons(), [reason], "{before:?} {first:?}");
             talk.says(result("done", json!({"origin": {"kind": "task-notification"}})));
             talk.says(task("b0", "unknown"));
             talk.says(init());

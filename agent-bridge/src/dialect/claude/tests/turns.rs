@@ -66,9 +66,17 @@ fn a_result_with_an_origin_does_not_end_a_prompt() {
 /// Case `late-second-result`: a second result comes when the next prompt has been written, and not begun.
 #[test]
 fn a_late_result_does_not_end_the_next_prompt() {
-    for late in
-        [own_result("First answer."), old_result("First answer."), answer_to("another", "First answer.")]
-    {
+    let said = "First answer.";
+    let more = [r#"notice Info last_words "More.""#];
+    for (late, expected) in [
+        (own_result("More."), &more[..]),
+        (old_result("More."), &more),
+        (answer_to("another", "More."), &more),
+        // This text was sent.
+        (own_result(said), &[]),
+        (old_result(said), &[]),
+        (answer_to("another", said), &[]),
+    ] {
         let mut talk = Talk::new();
         talk.prompt("t-1");
         talk.says(INIT);
@@ -77,7 +85,7 @@ fn a_late_result_does_not_end_the_next_prompt() {
         talk.gave(&[r#"message "First answer.""#, ENDED[0], ENDED[1]]);
         talk.prompt("t-2");
         talk.says(&late);
-        talk.gave(&[r#"notice Info last_words "First answer.""#]);
+        talk.gave(expected);
         talk.says(INIT);
         talk.says(text("Second answer."));
         talk.says(old_result("Second answer."));
