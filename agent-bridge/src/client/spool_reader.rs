@@ -192,10 +192,15 @@ impl SpoolReader {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
-    use crate::host::{
-        notes::{self, Notes},
-        protocol::record_head,
+    use crate::{
+        host::{
+            notes::{self, Notes},
+            protocol::record_head,
+        },
+        session::decoder::tests::{Recorded, records},
     };
 
     const LIMIT: u64 = 1 << 20;
@@ -290,6 +295,40 @@ mod tests {
             }
             assert_eq!((lines.as_str(), &skipped[..]), ("one\n\ntwo\nthree\n", &[(60, 50)][..]));
             assert_eq!(reader.decoded(), 66);
+        }
+    }
+
+    #[test]
+    fn recorded_output_gives_the_same_lines_however_it_arrives() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/claude");
+        for path in std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+            let mut output = Vec::new();
+            for record in records(&std::fs::read_to_string(&path).unwrap()) {
+                if let Recorded::Line(line) = record {
+                    output.extend(line);
+                }
+            }
+            // Each read ends at another byte of the longer lines, and at each byte of the shorter ones.
+            for about in (1..=64).chain([100, 1_000, 4_093]) {
+                let dir = spool("");
+                let mut file =
+                    std::fs::File::options().append(true).open(dir.path().join("output.0")).unwrap();
+                let mut reader = SpoolReader::open(dir.path(), LINES, 0, 1 << 30, 1 << 20).unwrap();
+                let (mut written, mut found) = (0, Vec::new());
+                // The agent writes meanwhile, and stops in the middle of lines.
+                for end in [output.len() / 3, output.len() / 2, output.len()] {
+                    file.write_all(&output[written..end]).unwrap();
+                    written = end;
+                    reader.grown(end as u64);
+                    while let Some(piece) = reader.next(true, about).unwrap() {
+                        let SpoolPiece::Output(offset, bytes) = piece else { panic!("{piece:?}") };
+                        assert_eq!(offset as usize, found.len());
+                        assert!(bytes.ends_with(b"\n"));
+                        found.extend_from_slice(&bytes);
+                    }
+                }
+                assert!(found == output, "{} with {about} bytes a read", path.display());
+            }
         }
     }
 
