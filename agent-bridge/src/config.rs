@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use switchboard_core::wire::AgentState;
+use switchboard_core::{ids::ChatId, wire::AgentState};
 
 use crate::{
     dialect::Dialect,
@@ -12,6 +12,9 @@ use crate::{
     },
     limits::BridgeLimits,
 };
+
+/// The environment variable of an agent's processes that contains the id of their chat.
+const CHAT_ID: &str = "SWITCHBOARD_CHAT_ID";
 
 /// How a [`ProcessAgent`](crate::ProcessAgent) starts its processes.
 #[derive(Debug, Clone)]
@@ -38,10 +41,20 @@ pub struct ProcessConfig {
 }
 
 impl ProcessConfig {
-    /// The part with which a process is started.
-    pub(crate) fn command_config(&self) -> CommandConfig {
-        let Self { command, workspace, env, sandbox, limits, .. } = self.clone();
-        CommandConfig { command, workspace, env, sandbox, limits }
+    /// The part with which a process for this chat is started.
+    pub(crate) fn command_config(&self, chat: &ChatId) -> CommandConfig {
+        let Self { command, workspace, sandbox, limits, .. } = self.clone();
+        CommandConfig { command, workspace, env: self.environment(chat), sandbox, limits }
+    }
+
+    /// The environment variables of a process for this chat, besides inherited ones. Later ones replace earlier ones.
+    pub(crate) fn environment(&self, chat: &ChatId) -> Vec<(String, String)> {
+        let of_dialect = self.dialect.environment().iter().copied();
+        let mut variables: Vec<_> =
+            of_dialect.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        variables.extend(self.env.iter().cloned());
+        variables.push((CHAT_ID.into(), chat.as_str().into()));
+        variables
     }
 
     /// How much the sandbox restricts the process.

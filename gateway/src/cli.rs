@@ -70,7 +70,7 @@ pub struct ServeArgs {
     /// The command of any other agent. Needs --dialect.
     #[arg(long, value_name = "CMD ARGS", requires = "dialect")]
     pub agent_command: Option<String>,
-    /// What the agent of --agent-command speaks: `claude` or `text`.
+    /// What the agent of --agent-command speaks: `claude`, `text` or `text-raw`.
     #[arg(long, value_name = "NAME")]
     pub dialect: Option<String>,
     /// What agents are kept from: `shield` (acting as you), `workspace` (writing elsewhere, too) or `off`; `require`

@@ -178,7 +178,7 @@ async fn start<O: ControlSource, S: RecordSink>(
         return Err(AgentExit::Stopped);
     }
     *position = decoder.state().position;
-    let starting = link::start(agent, hosted.instance.0, chat_name(&hosted.chat), *position + 1);
+    let starting = link::start(agent, hosted.instance.0, &hosted.chat, *position + 1);
     let begun = early.during(directory, &mut hosted.control, starting).await?;
     *started += usize::from(begun.is_ok());
     if let Err(error) = begun

@@ -3,7 +3,7 @@
 use std::{io, os::unix::net::UnixStream, process::Stdio, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use switchboard_core::agent::AgentInstanceId;
+use switchboard_core::{agent::AgentInstanceId, ids::ChatKey};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::Command,
@@ -11,7 +11,10 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{ending::has_gone, starter::HostStarter};
+use super::{
+    ending::has_gone,
+    starter::{HostStarter, chat_name},
+};
 use crate::{
     exec::{environment, process::Owned},
     host::{
@@ -61,20 +64,20 @@ impl From<io::Error> for NoLink {
 ///
 /// # Errors
 /// If the host cannot be started, exits, or does not listen in time.
-pub(super) async fn start(agent: &HostStarter, instance: u64, chat: String, first: u64) -> io::Result<()> {
+pub(super) async fn start(agent: &HostStarter, instance: u64, chat: &ChatKey, first: u64) -> io::Result<()> {
     let config = agent.agent.config();
     let mark = agent.agent.mark();
     let setup = Setup {
         version: SETUP_VERSION,
         hosts: agent.hosts.clone(),
         run: instance,
-        chat,
+        chat: chat_name(chat),
         first,
         mark: mark.clone(),
         command: config.command.clone(),
         framing: config.dialect.framing(),
         workspace: config.workspace.clone(),
-        env: config.env.clone(),
+        env: config.environment(&chat.chat),
         sandbox: config.sandbox.clone(),
         limits: config.limits.clone(),
     };

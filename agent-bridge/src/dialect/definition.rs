@@ -17,6 +17,11 @@ pub trait Dialect: fmt::Debug + Send + Sync {
     /// How long one process lives.
     fn lifetime(&self) -> ProcessLifetime;
 
+    /// Environment variables for the processes. Configured ones go before them.
+    fn environment(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
     /// What a process is started with. `session` is the id of the agent's session to resume; `None` begins a new
     /// session. A dialect without sessions ignores it.
     fn start(&self, session: Option<&str>) -> ProcessStart;

@@ -18,5 +18,5 @@ pub use self::{
     codec::{CheckpointError, Codec, Decoded, Delivered, Encoded, ProcessExit, TurnEnding},
     definition::{Conversation, Dialect, Framing, ProcessLifetime, ProcessStart},
     presets::{AGENT_PRESETS, AgentPreset, detect},
-    registry::{ALL, CLAUDE, TEXT, UnknownDialect, by_name},
+    registry::{ALL, CLAUDE, TEXT, TEXT_RAW, UnknownDialect, by_name},
 };

@@ -7,10 +7,12 @@ use super::{Dialect, claude::Claude, text::Text};
 /// Claude Code's stream-json; one process serves many turns.
 pub const CLAUDE: &dyn Dialect = &Claude;
 /// Plain text: the prompt on standard input, the answer on standard output; one process per prompt.
-pub const TEXT: &dyn Dialect = &Text;
+pub const TEXT: &dyn Dialect = &Text { keeps_sequences: false };
+/// As [`TEXT`], but what the command writes for a terminal, such as colours, remains in the answer.
+pub const TEXT_RAW: &dyn Dialect = &Text { keeps_sequences: true };
 
 /// Every dialect that the configuration can name.
-pub const ALL: &[&dyn Dialect] = &[CLAUDE, TEXT];
+pub const ALL: &[&dyn Dialect] = &[CLAUDE, TEXT, TEXT_RAW];
 
 /// The dialect with this [`Dialect::name`].
 ///

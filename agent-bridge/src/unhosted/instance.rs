@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use switchboard_core::{
     agent::{AgentExit, AgentInstanceId},
-    ids::ChatKey,
+    ids::{ChatId, ChatKey},
 };
 use switchboard_runtime::AgentControl;
 use tokio::{
@@ -56,6 +56,7 @@ pub(super) async fn serve<O: ControlSource, S: RecordSink>(
     session.attach(0, None);
     let running = RunningInstance {
         agent,
+        chat: chat.chat,
         session,
         recorder: Recorder::new(decoder, records, progress),
         progressed,
@@ -109,6 +110,7 @@ impl<O: ControlSource> ControlSource for Deferring<'_, O> {
 /// An agent instance and its process.
 struct RunningInstance<'a, O, S> {
     agent: &'a Starter,
+    chat: ChatId,
     session: Session,
     recorder: Recorder<S>,
     /// Receives when records were decoded or published.
@@ -245,7 +247,7 @@ impl<O: ControlSource, S: RecordSink> RunningInstance<'_, O, S> {
     fn start(&mut self, arguments: &[String], bytes: Bytes, close: bool) {
         let config = self.agent.config();
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let started = Process::start(&config.command_config(), &arguments, self.agent.mark());
+        let started = Process::start(&config.command_config(&self.chat), &arguments, self.agent.mark());
         let (mut process, output) = match started {
             Ok(started) => started,
             Err(error) => {

@@ -36,6 +36,17 @@ pub(crate) fn trials() -> Vec<Trial> {
             assert_eq!(agent.run_turn("x").await.text(), "a\u{fffd}b\u{fffd}");
             agent.stop().await;
         }),
+        trial("text_a_command_knows_its_chat_and_that_nobody_sees_colours", |fixture| async move {
+            let print = "printf '%s %s %s' \"$SWITCHBOARD_CHAT_ID\" \"$NO_COLOR\" \"$TERM\"";
+            let mut agent = begin(&fixture, print);
+            assert_eq!(agent.run_turn("x").await.text(), "c 1 dumb");
+            agent.stop().await;
+        }),
+        trial("text_what_is_meant_for_a_terminal_is_removed", |fixture| async move {
+            let mut agent = begin(&fixture, r"printf '\033[32mgreen\033[0m\n1%%\r50%%\r100%%\n'");
+            assert_eq!(agent.run_turn("x").await.text(), "green\n1%\n100%\n");
+            agent.stop().await;
+        }),
         trial("text_an_answer_comes_as_it_is_printed", |fixture| async move {
             let mut agent =
                 begin(&fixture, "read prompt; echo first; mkfifo gate; read go < gate; echo second");

@@ -6,6 +6,7 @@ use switchboard_core::{
     wire::{Outcome, TurnError},
 };
 
+use super::terminal::TerminalFilter;
 use crate::dialect::{Codec, Decoded, Delivered, Encoded, ProcessExit};
 
 /// Decodes the output of one command. A command answers one prompt.
@@ -15,17 +16,25 @@ pub(super) struct TextCodec {
     /// The first bytes of a UTF-8 character whose remaining bytes have not arrived yet.
     partial: Vec<u8>,
     spoke: bool,
+    /// Removes terminal sequences, unless they are wanted.
+    #[serde(default)]
+    filter: Option<TerminalFilter>,
 }
 
 impl TextCodec {
-    /// Makes a codec for one answer. `stream` is the id of the answer's text stream.
-    pub(super) fn new(stream: &str) -> Self {
-        Self { stream: stream.into(), partial: Vec::new(), spoke: false }
+    /// Makes a codec for one answer. `stream` is the id of the answer's text stream; `keeps_sequences` says whether
+    /// terminal sequences remain in the text.
+    pub(super) fn new(stream: &str, keeps_sequences: bool) -> Self {
+        let filter = (!keeps_sequences).then(TerminalFilter::default);
+        Self { stream: stream.into(), partial: Vec::new(), spoke: false, filter }
     }
 
     /// Ends the answer, when the output is complete.
     fn end(&mut self, out: &mut Decoded) {
-        let rest = std::mem::take(&mut self.partial);
+        let mut rest = std::mem::take(&mut self.partial);
+        if let Some(filter) = &mut self.filter {
+            filter.end(&mut rest);
+        }
         self.say(&rest, out);
         if std::mem::take(&mut self.spoke) {
             out.events.push(AgentEvent::TextEnd {
@@ -50,7 +59,10 @@ impl Codec for TextCodec {
     /// A character may be split over reads; bytes that are not UTF-8 become U+FFFD.
     fn decode(&mut self, _: u64, read: &[u8], out: &mut Decoded) {
         let mut bytes = std::mem::take(&mut self.partial);
-        bytes.extend_from_slice(read);
+        match &mut self.filter {
+            Some(filter) => filter.pass(read, &mut bytes),
+            None => bytes.extend_from_slice(read),
+        }
         let whole = bytes.len() - unfinished(&bytes);
         self.partial = bytes.split_off(whole);
         self.say(&bytes, out);
@@ -107,7 +119,7 @@ mod tests {
     use super::*;
 
     fn said(reads: &[&[u8]]) -> String {
-        let mut codec = TextCodec::new("s");
+        let mut codec = TextCodec::new("s", false);
         let mut out = Decoded::default();
         for read in reads {
             codec.decode(0, read, &mut out);
@@ -138,7 +150,7 @@ mod tests {
     #[test]
     fn silence_makes_no_event() {
         let mut out = Decoded::default();
-        let mut codec = TextCodec::new("s");
+        let mut codec = TextCodec::new("s", false);
         codec.decode(0, b"", &mut out);
         codec.end(&mut out);
         assert!(out.events.is_empty());

@@ -1,19 +1,28 @@
-//! The dialect `text`: a process gets one prompt on its standard input, and its standard output is the answer.
+//! The dialects `text` and `text-raw`: a process gets one prompt on its standard input, and its standard output is the
+//! answer.
 
 mod codec;
+mod terminal;
 
 use std::path::Path;
 
 use self::codec::TextCodec;
 use super::{CheckpointError, Codec, Conversation, Dialect, Framing, ProcessLifetime, ProcessStart};
 
-/// The dialect `text`.
+/// The dialect `text`, or `text-raw`.
 #[derive(Debug)]
-pub(super) struct Text;
+pub(super) struct Text {
+    /// Whether what the command writes for a terminal remains in the answer: `text-raw`.
+    pub(super) keeps_sequences: bool,
+}
 
 impl Dialect for Text {
     fn name(&self) -> &'static str {
-        "text"
+        if self.keeps_sequences { "text-raw" } else { "text" }
+    }
+
+    fn environment(&self) -> &'static [(&'static str, &'static str)] {
+        if self.keeps_sequences { &[] } else { &[("NO_COLOR", "1"), ("TERM", "dumb")] }
     }
 
     fn framing(&self) -> Framing {
@@ -29,7 +38,10 @@ impl Dialect for Text {
     }
 
     fn codec(&self, conversation: &Conversation<'_>) -> Box<dyn Codec> {
-        Box::new(TextCodec::new(&format!("{}{}", conversation.prefix, conversation.process)))
+        Box::new(TextCodec::new(
+            &format!("{}{}", conversation.prefix, conversation.process),
+            self.keeps_sequences,
+        ))
     }
 
     fn restore(&self, _: &Path, checkpoint: &str) -> Result<Box<dyn Codec>, CheckpointError> {
