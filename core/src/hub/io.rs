@@ -77,6 +77,24 @@ pub enum Input {
         /// The decoded records.
         records: AgentRecords,
     },
+    /// An agent wrote pieces of an answer: records that have no events but [`AgentEvent::Text`] and
+    /// [`AgentEvent::Reasoning`], also of subagents. Each has its own sequence numbers, also if several came together,
+    /// and readers may get it before the journal has it.
+    ///
+    /// Only for a shell that reads these records again after a kill, from the position that the journal has, and gives
+    /// them to the hub in the same order and before any other input of the chat. A stop of the gateway needs nothing of
+    /// the kind: it appends them first.
+    ///
+    /// [`AgentEvent::Text`]: crate::agent::AgentEvent::Text
+    /// [`AgentEvent::Reasoning`]: crate::agent::AgentEvent::Reasoning
+    AgentPieces {
+        /// The agent's chat.
+        chat: ChatKey,
+        /// The agent instance that wrote the records.
+        instance: AgentInstanceId,
+        /// The decoded records.
+        records: AgentRecords,
+    },
     /// An agent instance ended. No input names it any more.
     AgentExited {
         /// The agent's chat.
@@ -299,6 +317,8 @@ pub enum DeadlineReason {
     Resync,
     /// The journal is asked for a chat again, after it could not read the chat.
     Reload,
+    /// Pieces that were shown are appended.
+    Flush,
     /// A cancelled turn must have ended.
     CancelGrace,
     /// The agent of a turn is silent: this is reported, or the turn is cancelled.

@@ -204,7 +204,12 @@ impl Hub {
             Input::Gone { conn } => self.gone(conn),
             Input::AgentRecords { chat, instance, records } => {
                 if let Some(chat) = self.by_key.get(&chat).copied() {
-                    self.with_chat(chat, |chat, cx| chat.records(cx, instance, records));
+                    self.with_chat(chat, |chat, cx| chat.records(cx, instance, records, false));
+                }
+            }
+            Input::AgentPieces { chat, instance, records } => {
+                if let Some(chat) = self.by_key.get(&chat).copied() {
+                    self.with_chat(chat, |chat, cx| chat.records(cx, instance, records, true));
                 }
             }
             Input::AgentExited { chat, instance, exit } => {
@@ -377,11 +382,11 @@ impl Hub {
         self.cx.shutting_down = true;
         self.cx.leaving = leave;
         self.hang_up_at_ms = Some(self.cx.now.ticks_ms + self.cx.limits.shutdown_ms);
-        if leave {
-            return;
-        }
         for chat in self.chats.values_mut() {
-            chat.shut_down(&mut self.cx);
+            chat.flush(&mut self.cx);
+            if !leave {
+                chat.shut_down(&mut self.cx);
+            }
         }
     }
 

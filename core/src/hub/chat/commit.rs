@@ -28,6 +28,26 @@ impl Chat {
         self.pause_or_resume(cx);
     }
 
+    /// Shows the pieces of a draft to readers before the journal has them, if that may be. Otherwise appends the draft.
+    pub(super) fn show_or_stage(&mut self, cx: &mut Context, draft: Draft) {
+        if !self.log.may_show(&draft, cx.limits.ring_bytes) {
+            return self.stage(cx, draft);
+        }
+        let events = self.log.number_shown(draft.events);
+        for event in &events {
+            self.log.publish(event, cx.limits.ring_bytes);
+            self.readers.publish(cx, &self.log, event, None);
+        }
+        self.log.hold(cx, &self.requests, events, draft.changes.into_iter().next_back());
+        self.pause_or_resume(cx);
+        self.rearm(cx);
+    }
+
+    /// Appends what was shown and is not appended yet.
+    pub(in crate::hub) fn flush(&mut self, cx: &mut Context) {
+        self.log.flush(cx, &self.requests);
+    }
+
     /// Appends changes without events.
     pub(super) fn stage_changes(&mut self, cx: &mut Context, changes: impl IntoIterator<Item = Change>) {
         let mut draft = Draft::new();
@@ -60,9 +80,12 @@ impl Chat {
         if let Some(conn) = sender.filter(|_| pending.origin.as_ref().is_some_and(|origin| origin.attach)) {
             self.attach_sender(cx, conn);
         }
-        for event in pending.events {
-            self.log.publish(&event, cx.limits.ring_bytes);
-            self.readers.publish(cx, &self.log, &event, sender);
+        for event in pending.events.iter().filter(|_| !pending.shown) {
+            self.log.publish(event, cx.limits.ring_bytes);
+            self.readers.publish(cx, &self.log, event, sender);
+        }
+        if let Some(last) = pending.events.last() {
+            self.log.note_journalled(last.seq);
         }
         self.note_named(cx, &pending.changes);
         self.agent.note_received(&pending.changes);

@@ -22,6 +22,7 @@ impl Chat {
         if self.reload_at_ms.is_some_and(|due| due <= now_ms) {
             self.load(cx);
         }
+        self.log.flush_due(cx, &self.requests);
         self.log.ask_resync(cx);
         self.pause_or_resume(cx);
         self.check_started_turn(cx);
@@ -84,6 +85,7 @@ impl Chat {
         let deletion = self.deletion.as_ref().filter(|_| !self.log.is_recovering());
         let due = [
             (self.log.resync_due_ms().map(|due| due.max(now_ms + 1)), DeadlineReason::Resync),
+            (self.log.flush_due_ms(), DeadlineReason::Flush),
             (self.reload_at_ms, DeadlineReason::Reload),
             (self.turns.kill_due_ms(), DeadlineReason::CancelGrace),
             (self.silence_due_ms(cx), DeadlineReason::SilentTurn),

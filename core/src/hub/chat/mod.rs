@@ -344,6 +344,7 @@ impl Chat {
         before: Option<String>,
         limit: Option<u32>,
     ) -> Result<(), Refusal> {
+        self.flush(cx);
         let most = cx.limits.history_events;
         let before = before.map_or(PageStart::At(self.log.head()), PageStart::Opaque);
         let query = Query::Before {

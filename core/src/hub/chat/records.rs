@@ -23,17 +23,19 @@ use crate::{
 };
 
 impl Chat {
+    /// The agent's output. `spooled`: it is pieces that can be read again from its spool.
     pub(in crate::hub) fn records(
         &mut self,
         cx: &mut Context,
         instance: AgentInstanceId,
         records: AgentRecords,
+        spooled: bool,
     ) {
         if !self.agent.accepts_records_of(instance) || cx.leaving {
             return;
         }
         self.turns.progress(cx.now.ticks_ms);
-        let mut draft = Draft::new();
+        let mut draft = Draft { spooled, ..Draft::new() };
         self.end_implied_turn_after_prompt(cx, &mut draft);
         for (at, event) in records.events.into_iter().enumerate() {
             let mut event = bounded(event);
@@ -59,7 +61,7 @@ impl Chat {
             let (position, checkpoint) = (records.position, records.checkpoint);
             draft.changes.push(Change::AgentPosition { instance, position, checkpoint });
         }
-        self.stage(cx, draft);
+        self.show_or_stage(cx, draft);
         if self.requests.len() > cx.limits.open_requests {
             self.fail_turn(
                 cx,
@@ -176,7 +178,8 @@ impl Chat {
         draft.push(self.turns.current(), body);
     }
 
-    /// Appends text to a stream. Adjacent pieces that arrived together are merged into one event, up to a limit.
+    /// Appends text to a stream. Adjacent pieces that arrived together are merged into one event, up to a limit, unless
+    /// they are spooled: what arrived together before a restart may not do so after it.
     fn delta(
         &mut self,
         limits: &Limits,
@@ -189,18 +192,20 @@ impl Chat {
             return;
         }
         self.turns.open_stream(stream, kind, draft.parent_call_id.as_ref());
+        // A spooled piece gets the same numbers again after a restart, also under other limits.
+        let most = if draft.spooled { PIECE_BYTES } else { limits.event_text_bytes };
         // JSON escapes a byte with at most six.
-        if text.len() <= limits.event_text_bytes / 6 {
+        if text.len() <= most / 6 {
             self.piece(limits, draft, stream, kind, text);
             return;
         }
-        for piece in pieces(&text, limits.event_text_bytes) {
+        for piece in pieces(&text, most) {
             self.piece(limits, draft, stream, kind, String::from(piece));
         }
     }
 
     fn piece(&self, limits: &Limits, draft: &mut Draft, stream: &StreamId, kind: StreamKind, text: String) {
-        if merged(limits, draft, stream, kind, &text) {
+        if !draft.spooled && merged(limits, draft, stream, kind, &text) {
             return;
         }
         let stream_id = String::from(&**stream);
@@ -273,6 +278,10 @@ impl Chat {
         event.bounded(cx.limits.event_text_bytes).log(draft, self.turns.current());
     }
 }
+
+/// Maximum size of the text of a spooled piece, in bytes of JSON. No limit of the configuration, because a piece that is
+/// read again has to be cut in the same places.
+const PIECE_BYTES: usize = 8 * 1024;
 
 /// Makes a stream of a whole answer that is too long for one event. `id` is the id of the stream.
 fn stream_long_message(limits: &Limits, event: &mut AgentEvent, id: impl FnOnce() -> StreamId) {

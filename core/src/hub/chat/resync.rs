@@ -26,7 +26,8 @@ use crate::{
 impl Chat {
     /// The journal refused an append, or answered an append out of order: its state says which appends it has.
     pub(in crate::hub) fn refused(&mut self, cx: &mut Context) {
-        self.log.refused(cx.now.ticks_ms + cx.limits.journal_retry_ms);
+        let retry_at_ms = cx.now.ticks_ms + cx.limits.journal_retry_ms;
+        self.log.refused(cx, &self.requests, retry_at_ms);
         self.pause_or_resume(cx);
         self.log.ask_resync(cx);
         self.rearm(cx);
@@ -71,7 +72,9 @@ impl Chat {
                 self.log.apply_unpublished(pending);
                 self.agent.note_received(&pending.changes);
             }
-            let refused = self.refuse_uncommitted(cx, record, resynced.uncommitted);
+            let mut refused = self.refuse_uncommitted(cx, record, resynced.uncommitted);
+            // In the new epoch, what was shown in the earlier one is new.
+            refused.1.iter_mut().for_each(|pending| pending.shown = false);
             self.reset_epoch(cx, record, resynced.committed);
             refused
         } else {

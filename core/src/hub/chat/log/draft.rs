@@ -15,6 +15,8 @@ use crate::{
 pub(in crate::hub::chat) struct Draft {
     /// Whether the append creates the chat.
     pub(in crate::hub::chat) create: bool,
+    /// All events are pieces that can be read again from the agent's spool: they are never merged.
+    pub(in crate::hub::chat) spooled: bool,
     pub(in crate::hub::chat) events: Vec<(Owner, ChatBody)>,
     /// The tool use of the subagent whose events are being drafted.
     pub(in crate::hub::chat) parent_call_id: Option<String>,
@@ -66,6 +68,8 @@ pub(in crate::hub::chat) struct Pending {
     /// The append's id, and the chat's version with it. `None` before the append is given to the journal, as during
     /// a recovery.
     pub(super) given: Option<(AppendId, Version)>,
+    /// The events are pieces that were published already, under numbers that stay.
+    pub(in crate::hub::chat) shown: bool,
     pub(in crate::hub::chat) create: bool,
     pub(in crate::hub::chat) events: Vec<Staged>,
     pub(in crate::hub::chat) changes: Vec<Change>,

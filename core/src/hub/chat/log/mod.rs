@@ -5,15 +5,16 @@ mod durable_state;
 mod reappend;
 mod recovery;
 mod ring;
+mod tail;
 
 use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 
-use self::recovery::Recovery;
 pub(in crate::hub::chat) use self::{
     draft::{Draft, Effect, Origin, Owner, Pending, Staged},
     durable_state::{Activity, DurableState, DurableTurn, StateAt},
     ring::Ring,
 };
+use self::{recovery::Recovery, tail::Tail};
 use super::requests::Requests;
 use crate::{
     hub::{
@@ -39,8 +40,13 @@ pub(super) struct Log {
     term: Option<Term>,
     /// The chat's version once the journal has every append that was given to it.
     version: Version,
-    /// The last sequence number that the journal has and that was published to readers.
+    /// The last sequence number that was published to readers.
     head: u64,
+    /// The last sequence number that the journal has, as far as the hub knows. Between it and `head` are shown pieces
+    /// only: those of shown appends, then those of the tail.
+    journalled: u64,
+    /// The shown pieces that the journal was not given yet.
+    tail: Tail,
     /// There are events under earlier epochs: the chat is not new, even if `head` is 0.
     earlier_epochs: bool,
     /// Appends that the journal has not answered yet, oldest first.
@@ -63,6 +69,8 @@ impl Log {
             term: None,
             version: Version::default(),
             head: 0,
+            journalled: 0,
+            tail: Tail::default(),
             earlier_epochs: false,
             pending: VecDeque::new(),
             pending_bytes: 0,
@@ -77,6 +85,7 @@ impl Log {
         self.durable = DurableState::of(record);
         self.epoch = record.head.epoch.clone();
         self.head = record.head.seq;
+        self.journalled = record.head.seq;
         self.staged = record.head.seq;
         self.version = record.version;
         self.earlier_epochs = record.earlier.is_some();
@@ -101,6 +110,11 @@ impl Log {
     /// The sequence number of the newest published event.
     pub(super) fn head(&self) -> u64 {
         self.head
+    }
+
+    /// The sequence number of the newest event that the journal has.
+    pub(super) fn journalled(&self) -> u64 {
+        self.journalled
     }
 
     /// The sequence number that the next staged event gets.
@@ -128,9 +142,9 @@ impl Log {
         &self.durable
     }
 
-    /// Whether the journal has answered every append.
+    /// Whether the journal has answered every append, and no event is to be appended.
     pub(super) fn is_committed(&self) -> bool {
-        self.pending.is_empty()
+        self.pending.is_empty() && self.tail.is_empty()
     }
 
     /// The term under which the journal has granted the chat.
@@ -153,14 +167,16 @@ impl Log {
 
     /// The size of the events that the journal has not answered for, in bytes.
     pub(super) fn pending_bytes(&self) -> usize {
-        self.pending_bytes
+        self.pending_bytes + self.tail.bytes()
     }
 
     /// Numbers, encodes and appends a draft.
     pub(super) fn stage(&mut self, cx: &mut Context, requests: &Requests, draft: Draft) {
-        let Draft { create, events, changes, effects, origin, parent_call_id: _ } = draft;
+        self.flush(cx, requests);
+        let Draft { create, events, changes, effects, origin, spooled: _, parent_call_id: _ } = draft;
         let events = self.number(events);
-        self.append(cx, requests, Pending { given: None, create, events, changes, effects, origin });
+        let (given, shown) = (None, false);
+        self.append(cx, requests, Pending { given, shown, create, events, changes, effects, origin });
     }
 
     /// Gives events their sequence numbers and encodes them.
@@ -232,7 +248,7 @@ impl Log {
         Some(pending)
     }
 
-    /// Records that a committed event is published now.
+    /// Records that an event is published now: one that the journal has, or a shown piece.
     pub(super) fn publish(&mut self, event: &Staged, ring_bytes: usize) {
         if let Some(body) = event.body() {
             self.durable.apply(event.owner.turn_id.as_ref(), body, event.frame());
@@ -279,6 +295,7 @@ impl Log {
         let epoch = record.map_or_else(|| cx.new_epoch(), |record| record.head.epoch.clone());
         let durable = record.map_or_else(DurableState::default, DurableState::of);
         self.head = record.map_or(0, |record| record.head.seq);
+        self.journalled = self.head;
         self.staged = self.head;
         self.earlier_epochs = record.is_some_and(|record| record.earlier.is_some());
         (
@@ -286,6 +303,64 @@ impl Log {
             core::mem::replace(&mut self.durable, durable),
             core::mem::take(&mut self.ring),
         )
+    }
+}
+
+/// The tail: pieces that are shown before the journal has them.
+impl Log {
+    /// Whether the events of this draft may be shown before the journal has them: pieces only, whose streams and turn
+    /// are in the journal, as it has answered every append but those of shown pieces. What it was not given or has not
+    /// answered has to stay in the ring, from which readers are fed.
+    pub(super) fn may_show(&self, draft: &Draft, ring_bytes: usize) -> bool {
+        self.recovery.is_none()
+            && self.pending.iter().all(|pending| pending.shown)
+            && tail::bytes_of_pieces(draft)
+                .is_some_and(|bytes| self.pending_bytes() + bytes <= ring_bytes / 2)
+    }
+
+    /// Numbers and encodes pieces that are published now. They have to be [held](Self::hold) then.
+    pub(super) fn number_shown(&mut self, events: Vec<(Owner, ChatBody)>) -> Vec<Staged> {
+        self.number(events)
+    }
+
+    /// Takes pieces that were published into the tail. `position`: the agent's position after them.
+    pub(super) fn hold(
+        &mut self,
+        cx: &mut Context,
+        requests: &Requests,
+        events: Vec<Staged>,
+        position: Option<Change>,
+    ) {
+        self.tail.hold(cx.now.ticks_ms, events, position);
+        self.flush_due(cx, requests);
+    }
+
+    /// When to append the tail.
+    pub(super) fn flush_due_ms(&self) -> Option<u64> {
+        self.tail.due_ms()
+    }
+
+    /// Appends the tail if the time has come, or if it is large.
+    pub(super) fn flush_due(&mut self, cx: &mut Context, requests: &Requests) {
+        if self.tail.is_due(cx.now.ticks_ms) {
+            self.flush(cx, requests);
+        }
+    }
+
+    /// Appends the tail, in front of what is appended next. It has the numbers that its readers know.
+    pub(super) fn flush(&mut self, cx: &mut Context, requests: &Requests) {
+        if self.tail.is_empty() {
+            return;
+        }
+        let (events, position) = self.tail.take();
+        let (changes, effects) = (position.into_iter().collect(), Vec::new());
+        let (given, shown, create, origin) = (None, true, false, None);
+        self.append(cx, requests, Pending { given, shown, create, events, changes, effects, origin });
+    }
+
+    /// The journal has the events up to this sequence number.
+    pub(super) fn note_journalled(&mut self, seq: u64) {
+        self.journalled = seq;
     }
 }
 
@@ -306,9 +381,11 @@ impl Log {
     }
 
     /// The journal refused an append, or answered an append during a recovery.
-    pub(super) fn refused(&mut self, retry_at_ms: u64) {
+    pub(super) fn refused(&mut self, cx: &mut Context, requests: &Requests, retry_at_ms: u64) {
         let outstanding = self.pending.len();
         self.recovery.get_or_insert_with(|| Recovery::new(outstanding, retry_at_ms)).answered();
+        // From now on the tail waits with the refused appends, in front of everything that follows.
+        self.flush(cx, requests);
     }
 
     /// When to ask the journal for the chat's state.

@@ -66,7 +66,7 @@ impl Log {
         Resynced { committed, uncommitted }
     }
 
-    /// Goes on in the same epoch, behind the journal's last event.
+    /// Goes on in the same epoch, behind the last event that the journal or a reader has.
     pub(in crate::hub::chat) fn go_on(&mut self, record: Option<&ChatRecord>) {
         self.staged = record.map_or(0, |record| record.head.seq).max(self.head);
     }
@@ -95,6 +95,11 @@ impl Log {
         pending.changes.retain(|change| !about_refused(turn_of(change)));
         pending.effects.retain(|effect| !about_refused(effect_turn(effect)));
         if pending.events.is_empty() && pending.changes.is_empty() {
+            return Vec::new();
+        }
+        if pending.shown {
+            // Readers have the events under the numbers that they have.
+            self.append(cx, requests, pending);
             return Vec::new();
         }
         let events = core::mem::take(&mut pending.events);

@@ -115,7 +115,8 @@ impl Readers {
         self.begin_join(cx, log, profile, conn, next.is_some());
         let state = match next {
             Some(next) => ReaderState::Lagging { next },
-            None => ReaderState::SnapshotDue { seq: log.head(), state: log.durable().state() },
+            // Shown pieces that the journal does not have change no state. They follow from the ring.
+            None => ReaderState::SnapshotDue { seq: log.journalled(), state: log.durable().state() },
         };
         let mut subscription = Subscription::new(cx.next_subscription(), state, log.head());
         if let Some(earlier) = self.remove(conn) {
