@@ -45,7 +45,9 @@ pub struct Limits {
     pub agents: usize,
     /// An agent without a turn is stopped after this long, in milliseconds.
     pub agent_idle_ms: u64,
-    /// An agent that has background tasks and no turn is stopped after this long, in milliseconds.
+    /// An agent with background tasks is stopped this long after a person last did something in its chat (the last message's
+    /// turn ended, a request was answered, a turn was cancelled), in milliseconds. A turn of the agent's own is not cut off,
+    /// and does not extend the time. A restart of the gateway begins the time again.
     pub background_ms: u64,
     /// A turn without progress is reported stalled after this long, in milliseconds.
     pub stalled_after_ms: u64,

@@ -34,8 +34,8 @@ impl Chat {
             self.stop_idle_agent(cx);
         }
         if self.agent.background_due_ms(&cx.limits).is_some_and(|due| due <= now_ms) {
-            let text = "The agent's background work went on for longer than this gateway allows (`background_ms`) \
-                        without a message, so the agent was stopped. The next message starts it again.";
+            let text = "The agent worked on in the background for longer than this gateway allows (`background_ms`) \
+                        without a person, so it was stopped. The next message starts it again.";
             self.log_agent_stopped(cx, NoticeLevel::Warning, text);
             self.stop_idle_agent(cx);
         }

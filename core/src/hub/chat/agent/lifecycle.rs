@@ -3,7 +3,7 @@
 
 use alloc::{collections::BTreeSet, format};
 
-use super::state::SlotState;
+use super::state::{AgentWork, SlotState};
 use crate::{
     agent::{AgentCommand, AgentExit, AgentInstanceId},
     hub::{
@@ -28,8 +28,12 @@ impl Chat {
     /// Releases a reserved slot that no turn needs any more, and marks the agent as idle or busy. Called after each
     /// change of the turns or the agent.
     pub(in crate::hub::chat) fn review_slot(&mut self, cx: &mut Context) {
-        let background = self.turns.is_empty() && !self.tasks.is_empty();
-        self.agent.review_slot(cx, !self.turns.is_empty(), background);
+        let work = AgentWork {
+            turns_of_people: self.turns.first().is_some(),
+            agent_turn: self.turns.agent_turn().is_some(),
+            tasks: !self.tasks.is_empty(),
+        };
+        self.agent.review_slot(cx, work);
         self.rearm(cx);
     }
 

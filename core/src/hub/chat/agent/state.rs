@@ -35,6 +35,17 @@ pub(in crate::hub::chat) enum SlotState {
     },
 }
 
+/// What an agent has to do.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::hub::chat) struct AgentWork {
+    /// Turns of people are open.
+    pub(in crate::hub::chat) turns_of_people: bool,
+    /// A turn that the agent began by itself is open.
+    pub(in crate::hub::chat) agent_turn: bool,
+    /// The agent has background tasks.
+    pub(in crate::hub::chat) tasks: bool,
+}
+
 /// How far the records of an agent instance are in the journal.
 #[derive(Debug)]
 struct Received {
@@ -59,8 +70,11 @@ pub(in crate::hub::chat) struct Agent {
     waiting_number: Option<u64>,
     /// Since when the agent has been without a turn and without background tasks, on the clock of `Moment::ticks_ms`.
     idle_since_ms: Option<u64>,
-    /// Since when the agent has had background tasks and no turn, on the clock of `Moment::ticks_ms`.
-    background_since_ms: Option<u64>,
+    /// When a person last did something, on the clock of `Moment::ticks_ms`, while the agent works by itself: on
+    /// background tasks or in a turn of its own, and on no person's message.
+    unattended_since_ms: Option<u64>,
+    /// Whether the agent has background tasks and no turn.
+    in_background: bool,
     /// A slot is reserved for the agent that the chat may have from an earlier gateway process.
     expected: bool,
     /// The person's turn for which the agent of an earlier gateway process was adopted: the agent may have got the turn's
@@ -78,7 +92,8 @@ impl Agent {
             received: None,
             waiting_number: None,
             idle_since_ms: None,
-            background_since_ms: None,
+            unattended_since_ms: None,
+            in_background: false,
             expected: false,
             adopted_for: None,
         }
@@ -188,18 +203,20 @@ impl Agent {
 
     /// Releases a reserved slot that no turn needs any more, and marks the agent as idle or busy. Called after each
     /// change of the turns or the agent.
-    pub(in crate::hub::chat) fn review_slot(&mut self, cx: &mut Context, has_turns: bool, background: bool) {
+    pub(in crate::hub::chat) fn review_slot(&mut self, cx: &mut Context, work: AgentWork) {
         let is_alive = matches!(self.state, SlotState::Alive { .. });
         let now_ms = cx.now.ticks_ms;
-        self.background_since_ms =
-            (background && is_alive).then(|| self.background_since_ms.unwrap_or(now_ms));
+        let has_turns = work.turns_of_people || work.agent_turn;
+        self.in_background = is_alive && !has_turns && work.tasks;
+        let unattended = is_alive && !work.turns_of_people && (work.agent_turn || work.tasks);
+        self.unattended_since_ms = unattended.then(|| self.unattended_since_ms.unwrap_or(now_ms));
         if !has_turns {
             self.stop_waiting(cx);
             if matches!(self.state, SlotState::Reserved { .. }) {
                 self.release_slot(cx);
             }
         }
-        let idle = !has_turns && !background && is_alive;
+        let idle = is_alive && !has_turns && !work.tasks;
         match self.idle_since_ms {
             None if idle => {
                 self.idle_since_ms = Some(cx.now.ticks_ms);
@@ -214,9 +231,16 @@ impl Agent {
         }
     }
 
-    /// When an agent that has background tasks and no turn is stopped.
+    /// Notes that a person answered the agent or stopped a turn of its own.
+    pub(in crate::hub::chat) fn person_acted(&mut self, now_ms: u64) {
+        self.unattended_since_ms = self.unattended_since_ms.map(|_| now_ms);
+    }
+
+    /// When an agent that has background tasks and no turn is stopped. A turn of its own is not cut off, and does not
+    /// extend the time.
     pub(in crate::hub::chat) fn background_due_ms(&self, limits: &Limits) -> Option<u64> {
-        Some(self.background_since_ms? + limits.background_ms)
+        let since_ms = self.unattended_since_ms.filter(|_| self.in_background)?;
+        Some(since_ms + limits.background_ms)
     }
 
     /// When an agent without a turn is stopped.

@@ -59,6 +59,7 @@ impl Chat {
     ) -> Result<(), Refusal> {
         let resolved = self.requests.resolve(request_id, answer)?;
         self.log.writable()?;
+        self.agent.person_acted(cx.now.ticks_ms);
         let mut draft = Draft::new();
         let client_id = cx.conns.get(&conn).map(|conn| conn.client_id().clone());
         self.close_request(cx, &mut draft, request_id, (resolved.resolution, client_id));
