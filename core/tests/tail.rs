@@ -10,10 +10,12 @@ use std::collections::VecDeque;
 use serde_json::Value;
 use switchboard_core::{
     Hub, Input, Limits, Moment, Output, Peer, Recipients,
-    agent::{AgentEvent, AgentInstanceId, AgentRecords},
+    agent::{AgentEvent, AgentExit, AgentInstanceId, AgentRecords},
     ids::{ChatId, ChatKey, ConnId, Cursor, Epoch, Principal},
-    journal::{Append, Ask, AskId, Change, Durability, Found, Grant, JournalAnswer, MemoryJournal, Query},
-    wire::{ClientEnvelope, Message},
+    journal::{
+        Append, Ask, AskId, Change, ChatRecord, Durability, Found, Grant, JournalAnswer, MemoryJournal, Query,
+    },
+    wire::{ClientEnvelope, Message, TurnError},
 };
 
 const READER: ConnId = ConnId(1);
@@ -323,15 +325,10 @@ fn pieces_that_are_read_again_after_a_kill_have_the_same_numbers() {
     next.step(Input::Recover { chat: key() });
     next.say(4, &["c", &long, "d"]);
     next.commit_all();
-    let query = Query::Chat { chat: key(), term: None };
-    let JournalAnswer::Found(_, Found::Chat(Some(record))) = next.journal.ask(Ask { id: AskId(0), query })
-    else {
-        panic!("the journal has the chat")
-    };
-    let after = Some(Cursor { epoch: record.head.epoch, seq: 3 });
-    let attach = ClientEnvelope::Attach { chat_id: key().chat, after };
-    let got = next.step(Input::Envelope { conn: READER, envelope: attach });
-    assert_eq!(got, shown);
+    caught_up(&mut next, true);
+    let got = attach(&mut next, 3);
+    // Without the texts, which are long.
+    assert!(got == shown, "{:?}", got.iter().map(|(seq, _)| seq).collect::<Vec<_>>());
 }
 
 #[test]
@@ -357,4 +354,115 @@ fn in_a_new_epoch_of_the_journal_what_was_shown_comes_again() {
     let again: Vec<u64> = got[1..].iter().map(|(seq, _)| *seq).collect();
     assert!(again.is_sorted() && again[0] < again[1], "{again:?}");
     assert_eq!(world.say(4, &["d"]).len(), 1);
+}
+
+/// A gateway that takes up the chat after the earlier one was killed, with `shown` pieces that the journal does not have.
+fn after_a_kill(shown: &[&str]) -> World {
+    let mut world = World::streaming(Limits::default());
+    world.say(2, shown);
+    assert!(world.appends.is_empty());
+    let mut next = World::new(world.journal, Limits::default());
+    next.step(Input::Recover { chat: key() });
+    next
+}
+
+fn attach(world: &mut World, seq: u64) -> Vec<(u64, String)> {
+    let after = Some(Cursor { epoch: record(world).head.epoch, seq });
+    world.step(Input::Envelope {
+        conn: READER,
+        envelope: ClientEnvelope::Attach { chat_id: key().chat, after },
+    })
+}
+
+fn record(world: &World) -> ChatRecord {
+    let query = Query::Chat { chat: key(), term: None };
+    match world.journal.ask(Ask { id: AskId(0), query }) {
+        JournalAnswer::Found(_, Found::Chat(Some(record))) => *record,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn caught_up(world: &mut World, complete: bool) -> Vec<(u64, String)> {
+    world.step(Input::CaughtUp { chat: key(), instance: world.instance, complete })
+}
+
+#[test]
+fn requests_and_deadlines_wait_until_what_was_shown_is_read_again() {
+    let mut next = after_a_kill(&["b", "c"]);
+    assert_eq!(attach(&mut next, 5), []);
+    next.goes();
+    next.wait(9_000);
+    assert!(next.appends.is_empty(), "nothing is numbered");
+    next.say(2, &["b", "c"]);
+    next.wait(250);
+    assert_eq!(caught_up(&mut next, true), [], "the reader has them");
+    assert_eq!(next.appends.iter().map(numbers).collect::<Vec<_>>(), [vec![4, 5], vec![6]]);
+    next.commit_all();
+    assert_eq!(next.say(3, &["d"]), seen(&[(7, "d")]));
+}
+
+#[test]
+fn a_chat_goes_on_in_a_new_epoch_if_what_was_shown_cannot_be_read() {
+    let old = record(&after_a_kill(&["b", "c"])).head.epoch;
+    let gives_up: [fn(&mut World); 3] = [
+        |world| drop(caught_up(world, false)),
+        |world| drop(world.wait(10_000)),
+        |world| {
+            let error = TurnError { code: "gone".into(), detail: "it is gone".into() };
+            let exit = AgentExit::Gone(error);
+            world.step(Input::AgentExited { chat: key(), instance: world.instance, exit });
+        },
+    ];
+    for give_up in gives_up {
+        let mut next = after_a_kill(&["b", "c"]);
+        assert_eq!(attach(&mut next, 5), []);
+        // A part of it can be read.
+        next.say(2, &["b"]);
+        give_up(&mut next);
+        let got = next.commit_all();
+        let now = record(&next);
+        assert_ne!(now.head.epoch, old);
+        assert_eq!(now.earlier.map(|ended| ended.epoch), Some(old.clone()));
+        assert_eq!(got, seen(&[(3, "ab")]), "the reader gets a snapshot");
+    }
+}
+
+#[test]
+fn a_new_epoch_that_the_journal_refuses_is_appended_again() {
+    let mut next = after_a_kill(&["b"]);
+    let old = record(&next).head.epoch;
+    caught_up(&mut next, false);
+    assert!(next.appends[0].begins_epoch());
+    let begun = next.appends[0].create.clone().unwrap();
+    next.goes();
+    next.refuse();
+    assert_eq!(record(&next).head.epoch, old);
+    next.wait(Limits::default().journal_retry_ms);
+    assert_eq!(next.appends[0].create.as_ref(), Some(&begun));
+    assert_eq!(next.appends.len(), 1, "requests wait until the journal has it");
+    next.commit();
+    assert_eq!(record(&next).head.epoch, begun);
+    assert_eq!(numbers(&next.appends[0]), [1]);
+    next.commit();
+}
+
+#[test]
+fn a_chat_whose_streams_were_not_shown_is_taken_up_at_once() {
+    let mut world = World::new(MemoryJournal::default(), Limits::default());
+    let message = Message { chat_id: key().chat, content: "hi".into(), turn_id: None };
+    world.step(Input::Envelope { conn: READER, envelope: ClientEnvelope::Message(message) });
+    world.commit_all();
+    let events = vec![AgentEvent::Text { stream: "s".into(), text: "a".into() }];
+    let records = AgentRecords { position: 1, events, checkpoint: None };
+    world.step(Input::AgentRecords { chat: key(), instance: world.instance, records });
+    world.commit_all();
+    // The first piece that may be read again is marked in the journal before it is shown.
+    let mut next = World::new(world.journal.clone(), Limits::default());
+    next.step(Input::Recover { chat: key() });
+    next.goes();
+    assert_eq!(numbers(&next.appends[0]), [4]);
+    assert_eq!(world.say(2, &["b"]), []);
+    world.commit_all();
+    assert!(record(&world).open_work.answers[0].spooled);
+    assert_eq!(world.say(3, &["c"]), seen(&[(5, "c")]));
 }

@@ -65,9 +65,13 @@ impl Author {
         }
     }
 
-    /// A random append to an existing chat.
+    /// A random append to an existing chat. Some begin a new epoch.
     pub(super) fn append(&mut self, key: &ChatKey, record: &ChatRecord) -> Append {
         let mut draft = Draft::new(self.empty(key, record), record.clone());
+        if self.below(20) == 0 {
+            draft.append.create = self.create(key).create;
+            draft.apply();
+        }
         for _ in 0..=self.below(3) {
             self.step(&mut draft);
         }
@@ -220,7 +224,8 @@ impl Author {
             parent_call_id: None,
         };
         draft.change(Change::Tasks { tasks: (0..self.below(3)).map(task).collect() });
-        let stream = |n: u64| OpenStream { stream_id: format!("s{n}"), parent_call_id: None };
+        let stream =
+            |n: u64| OpenStream { stream_id: format!("s{n}"), parent_call_id: None, spooled: n == 1 };
         let answers = (0..self.below(3)).map(stream).collect();
         draft.change(Change::OpenWork { work: OpenWork { answers, ..OpenWork::default() } });
     }

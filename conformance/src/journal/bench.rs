@@ -37,6 +37,7 @@ pub(super) fn same<T: PartialEq + fmt::Debug>(what: &str, found: &T, expected: &
 pub(super) struct Expected {
     pub(super) key: ChatKey,
     pub(super) record: ChatRecord,
+    /// The events of the present epoch.
     pub(super) events: Vec<LogEvent>,
     turns: Vec<(TurnId, TurnRecord)>,
 }
@@ -45,6 +46,9 @@ impl Expected {
     /// Records what an append must change.
     pub(super) fn apply(&mut self, append: &Append) -> Effects {
         let effects = self.record.apply(append).expect("the suite makes appends that fit");
+        if append.begins_epoch() {
+            self.events.clear();
+        }
         self.events.extend(append.events.iter().cloned());
         self.turns.extend(effects.accepted.iter().cloned());
         effects

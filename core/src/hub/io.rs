@@ -95,6 +95,16 @@ pub enum Input {
         /// The decoded records.
         records: AgentRecords,
     },
+    /// All that an agent had said when it was taken over ([`Output::AdoptAgent`]) was given to the hub. Comes once for an
+    /// instance whose pieces came with [`AgentPieces`](Self::AgentPieces): its chat waits for it.
+    CaughtUp {
+        /// The agent's chat.
+        chat: ChatKey,
+        /// The agent instance that was taken over.
+        instance: AgentInstanceId,
+        /// Whether all of it could be read. If not, the chat goes on in a new epoch.
+        complete: bool,
+    },
     /// An agent instance ended. No input names it any more.
     AgentExited {
         /// The agent's chat.
@@ -319,6 +329,8 @@ pub enum DeadlineReason {
     Reload,
     /// Pieces that were shown are appended.
     Flush,
+    /// What an agent has said cannot be waited for any longer.
+    CatchingUp,
     /// A cancelled turn must have ended.
     CancelGrace,
     /// The agent of a turn is silent: this is reported, or the turn is cancelled.

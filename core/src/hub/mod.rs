@@ -212,6 +212,11 @@ impl Hub {
                     self.with_chat(chat, |chat, cx| chat.records(cx, instance, records, true));
                 }
             }
+            Input::CaughtUp { chat, instance, complete } => {
+                if let Some(chat) = self.by_key.get(&chat).copied() {
+                    self.with_chat(chat, |chat, cx| chat.caught_up(cx, instance, complete));
+                }
+            }
             Input::AgentExited { chat, instance, exit } => {
                 if let Some(chat) = self.by_key.get(&chat).copied() {
                     self.with_chat(chat, |chat, cx| chat.agent_exited(cx, instance, exit));

@@ -29,9 +29,10 @@ pub struct Append {
     pub expect: Version,
     /// How durable the append must be before the answer.
     pub durability: Durability,
-    /// With an epoch, the append creates the chat, under this epoch.
+    /// With an epoch, the append creates the chat, under this epoch. If the chat exists, as `expect` says, a new epoch
+    /// begins, in which the append's first event has the number 1.
     pub create: Option<Epoch>,
-    /// The events in order. The first one's sequence number follows the chat's last.
+    /// The events in order. The first one's sequence number follows the chat's last in the epoch.
     pub events: Vec<LogEvent>,
     /// Changes of the chat's state that belong to the events.
     pub changes: Vec<Change>,
@@ -40,11 +41,16 @@ pub struct Append {
 }
 
 impl Append {
+    /// Whether the append begins a new epoch in a chat that exists.
+    pub fn begins_epoch(&self) -> bool {
+        self.create.is_some() && self.expect > Version::default()
+    }
+
     /// Whether the append counts as the chat's last activity, which orders lists of chats. The chat's creation does,
     /// and events of some kinds, such as messages and turn ends. Changes without events, such as an agent's start or a
     /// title, do not.
     pub fn is_activity(&self) -> bool {
-        self.create.is_some() || self.events.iter().any(LogEvent::is_activity)
+        (self.create.is_some() && !self.begins_epoch()) || self.events.iter().any(LogEvent::is_activity)
     }
 }
 

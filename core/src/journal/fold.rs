@@ -90,7 +90,7 @@ impl Append {
         if self.expect != version {
             return Err(Conflict::Version { stored: version }.into());
         }
-        let mut next = head + 1;
+        let mut next = if self.begins_epoch() { 1 } else { head + 1 };
         for event in &self.events {
             if event.first_seq != next || event.seq < event.first_seq {
                 return Err(Conflict::Sequence.into());
@@ -172,6 +172,9 @@ impl ChatRecord {
         append.check(self.version, self.head.seq, |turn_id| {
             Ok::<_, Conflict>(self.turns.iter().any(|turn| turn.turn_id == *turn_id).then_some(true))
         })?;
+        if let Some(epoch) = append.create.as_ref().filter(|_| append.begins_epoch()) {
+            self.reset_epoch(epoch.clone());
+        }
         self.version = self.version.next();
         if let Some(last) = append.events.last() {
             self.head.seq = last.seq;
@@ -186,7 +189,8 @@ impl ChatRecord {
         Ok(effects)
     }
 
-    /// Begins a new epoch, as a journal does that may have lost events of the chat.
+    /// Begins a new epoch, as a journal does that may have lost events of the chat, or an append of a hub that may have
+    /// shown others.
     pub fn reset_epoch(&mut self, epoch: Epoch) {
         let ended = core::mem::replace(&mut self.head, Cursor { epoch, seq: 0 });
         if ended.seq > 0 {

@@ -83,7 +83,11 @@ impl MemoryJournal {
             return Err(Conflict::TurnExists);
         }
         let before_ms = chat.record.updated_at_ms;
+        let ended = chat.record.head.epoch.clone();
         let effects = chat.record.apply(&append)?;
+        if append.begins_epoch() {
+            chat.earlier.push((ended, core::mem::take(&mut chat.events)));
+        }
         chat.events.extend(append.events);
         chat.turns.extend(effects.accepted);
         let after_ms = chat.record.updated_at_ms;

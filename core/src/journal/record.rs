@@ -79,6 +79,10 @@ pub struct OpenStream {
     /// The tool use of the subagent whose stream it is, if it is one's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_call_id: Option<String>,
+    /// Pieces of the stream may have been shown that the journal does not have: those that come next in the agent's
+    /// spool.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    pub spooled: bool,
 }
 
 /// An open stream as it is stored. Earlier versions stored the id only.
@@ -90,14 +94,18 @@ enum StoredStream {
         stream_id: String,
         #[serde(default)]
         parent_call_id: Option<String>,
+        #[serde(default)]
+        spooled: bool,
     },
 }
 
 impl From<StoredStream> for OpenStream {
     fn from(stored: StoredStream) -> Self {
         match stored {
-            StoredStream::Id(stream_id) => Self { stream_id, parent_call_id: None },
-            StoredStream::Stream { stream_id, parent_call_id } => Self { stream_id, parent_call_id },
+            StoredStream::Id(stream_id) => Self { stream_id, parent_call_id: None, spooled: false },
+            StoredStream::Stream { stream_id, parent_call_id, spooled } => {
+                Self { stream_id, parent_call_id, spooled }
+            }
         }
     }
 }
@@ -255,7 +263,11 @@ mod tests {
     #[test]
     fn open_work_of_earlier_versions_can_be_read() {
         let stored = r#"{"answers":["s1"],"reasoning":["s2"],"tools":["k1",{"call_id":"k2","name":"Bash"}]}"#;
-        let stream = |stream_id: &str| OpenStream { stream_id: stream_id.into(), parent_call_id: None };
+        let stream = |stream_id: &str| OpenStream {
+            stream_id: stream_id.into(),
+            parent_call_id: None,
+            spooled: false,
+        };
         let tool = |call_id: &str, name: &str| OpenTool {
             call_id: call_id.into(),
             name: name.into(),

@@ -267,7 +267,7 @@ fn step(rng: &mut Rng, scribe: &mut Scribe, state: &mut ChatState) {
 }
 
 fn open_stream(stream_id: String) -> OpenStream {
-    OpenStream { stream_id, parent_call_id: Some("k0".into()) }
+    OpenStream { stream_id, parent_call_id: Some("k0".into()), spooled: true }
 }
 
 fn open_tool(call_id: String) -> OpenTool {

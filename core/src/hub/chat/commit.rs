@@ -64,6 +64,7 @@ impl Chat {
         let created = pending.create;
         self.publish(cx, pending);
         self.pause_or_resume(cx);
+        self.go_on_renewing(cx);
         cx.defer(DeferredAction::Settle(self.log.reference()));
         if created {
             self.take_intake(cx);

@@ -1,7 +1,7 @@
 //! What happens to a chat when time has passed. A chat has one timer, set to its earliest deadline.
 
 use super::{
-    Chat,
+    Chat, Phase,
     agent::agent_stopped,
     deletion::Deletion,
     turns::{Ending, Place},
@@ -25,6 +25,9 @@ impl Chat {
         self.log.flush_due(cx, &self.requests);
         self.log.ask_resync(cx);
         self.pause_or_resume(cx);
+        if self.is_taken_up(cx) {
+            return self.rearm(cx);
+        }
         self.check_started_turn(cx);
         if self.agent.kill_due_ms().is_some_and(|due| due <= now_ms) {
             self.stop_agent(cx, true, Ending::new(Outcome::Interrupted, Some(agent_stopped())));
@@ -83,6 +86,25 @@ impl Chat {
     pub(super) fn rearm(&mut self, cx: &mut Context) {
         let now_ms = cx.now.ticks_ms;
         let deletion = self.deletion.as_ref().filter(|_| !self.log.is_recovering());
+        let until_ms = match self.phase {
+            Phase::CatchingUp { until_ms } => Some(Some(until_ms)),
+            Phase::RenewingEpoch { .. } => Some(None),
+            Phase::Claiming { .. }
+            | Phase::Loading
+            | Phase::Absent
+            | Phase::Creating
+            | Phase::Ready
+            | Phase::Deleting
+            | Phase::Deleted => None,
+        };
+        if let Some(until_ms) = until_ms {
+            let due = [
+                (self.log.resync_due_ms().map(|due| due.max(now_ms + 1)), DeadlineReason::Resync),
+                (self.log.flush_due_ms(), DeadlineReason::Flush),
+                (until_ms, DeadlineReason::CatchingUp),
+            ];
+            return self.set_timer(cx, due);
+        }
         let due = [
             (self.log.resync_due_ms().map(|due| due.max(now_ms + 1)), DeadlineReason::Resync),
             (self.log.flush_due_ms(), DeadlineReason::Flush),
@@ -98,6 +120,10 @@ impl Chat {
             ),
             (deletion.and_then(Deletion::due_ms), DeadlineReason::Deletion),
         ];
+        self.set_timer(cx, due);
+    }
+
+    fn set_timer<const N: usize>(&mut self, cx: &mut Context, due: [(Option<u64>, DeadlineReason); N]) {
         let due = due.into_iter().filter_map(|(due, why)| Some(Deadline { at_ms: due?, why })).min();
         // An earlier timer may stay: when it fires, all deadlines are checked and the timer is set again.
         if let (Some(set), Some(due)) = (self.timer, due)

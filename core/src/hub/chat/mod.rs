@@ -16,6 +16,7 @@
 //! | `records` | how an agent's events become events of the log |
 //! | `commit` | how drafts are appended, and what follows once the journal has them |
 //! | `resync`, `epoch_reset` | how a chat goes on after a refused append, and after the journal has lost events |
+//! | `catch_up` | how a chat is taken up whose agent's output was shown before the journal had it |
 //! | `deadlines` | what happens when time has passed |
 //!
 //! In `turns`, `tasks`, `agent`, `requests` and `deletion`, `state` has the state, private to that file, and
@@ -23,6 +24,7 @@
 
 mod agent;
 mod bounds;
+mod catch_up;
 mod commit;
 mod deadlines;
 mod deletion;
@@ -108,6 +110,12 @@ enum Phase {
     Creating,
     /// The chat exists.
     Ready,
+    /// The chat exists, and what its agent has said is read again. Requests and deadlines wait, until this time on the
+    /// clock of `Moment::ticks_ms`.
+    CatchingUp { until_ms: u64 },
+    /// The chat exists, and a new epoch begins once the journal has all of the old one. Requests and deadlines wait, and
+    /// the agent is paused. `appended`: the beginning is appended.
+    RenewingEpoch { appended: bool },
     /// A client asked to delete the chat. Further requests wait for the outcome.
     Deleting,
     /// The chat was deleted. Its id is never used again.
@@ -151,7 +159,8 @@ impl Chat {
 
     /// Whether the chat can be unloaded from memory without losing anything.
     pub(super) fn is_idle(&self) -> bool {
-        !matches!(self.phase, Phase::Claiming { .. } | Phase::Loading | Phase::Deleting)
+        !self.is_loading()
+            && !matches!(self.phase, Phase::Deleting | Phase::CatchingUp { .. } | Phase::RenewingEpoch { .. })
             && self.readers.is_empty()
             && self.log.is_committed()
             && !self.log.is_recovering()
@@ -258,12 +267,15 @@ impl Chat {
             self.close_work_of_agent(cx, Ending::new(Outcome::Interrupted, Some(error.clone())));
             self.end_turn(cx, Outcome::Interrupted, Some(error));
         }
-        self.try_start(cx);
-        self.review_slot(cx);
+        if !self.begin_catching_up(cx) {
+            self.try_start(cx);
+            self.review_slot(cx);
+        }
     }
 
     /// The gateway stops: ends all turns and stops the agent.
     pub(in crate::hub) fn shut_down(&mut self, cx: &mut Context) {
+        self.give_up_catching_up(cx);
         let detail = "the gateway was stopped before the answer was complete";
         let error = TurnError { code: "gateway_stopped".into(), detail: detail.into() };
         self.stop_agent(cx, false, Ending::new(Outcome::Interrupted, Some(error.clone())));

@@ -191,7 +191,7 @@ impl Chat {
         if text.is_empty() {
             return;
         }
-        self.turns.open_stream(stream, kind, draft.parent_call_id.as_ref());
+        self.turns.open_stream(stream, kind, draft.parent_call_id.as_ref(), draft.spooled);
         // A spooled piece gets the same numbers again after a restart, also under other limits.
         let most = if draft.spooled { PIECE_BYTES } else { limits.event_text_bytes };
         // JSON escapes a byte with at most six.

@@ -73,8 +73,10 @@ impl Chat {
                 self.agent.note_received(&pending.changes);
             }
             let mut refused = self.refuse_uncommitted(cx, record, resynced.uncommitted);
-            // In the new epoch, what was shown in the earlier one is new.
-            refused.1.iter_mut().for_each(|pending| pending.shown = false);
+            // In the new epoch, what was shown in the earlier one is new, and the epoch itself has begun.
+            for pending in &mut refused.1 {
+                (pending.shown, pending.create) = (false, false);
+            }
             self.reset_epoch(cx, record, resynced.committed);
             refused
         } else {
@@ -88,6 +90,7 @@ impl Chat {
         self.give_up_deleting(cx, &unavailable());
         self.pause_or_resume(cx);
         self.rearm(cx);
+        self.go_on_renewing(cx);
         self.try_start(cx);
         self.take_intake(cx);
     }

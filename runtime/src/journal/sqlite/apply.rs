@@ -115,6 +115,9 @@ pub(super) fn append(
     }
     check(db, found.as_ref(), append)?;
     let mut chat_row = match (found, &append.create) {
+        (Some(chat_row), Some(epoch)) if append.begins_epoch() => {
+            begin_epoch(db, chat_row, state.generation, epoch, int(append.at_ms))?
+        }
         (Some(chat_row), _) => chat_row,
         (None, Some(epoch)) => create(db, &append.chat, epoch, state.generation, int(append.at_ms))?,
         (None, None) => return Err(NotApplied::Conflict(Conflict::Version { stored: Version::default() })),
@@ -210,15 +213,24 @@ pub(super) fn reset_epoch(
     epoch: &Epoch,
     at: i64,
 ) -> rusqlite::Result<bool> {
-    let Some(mut chat_row) = chat_rows.row(db, chat)?.filter(|chat_row| chat_row.generation < generation)
-    else {
+    let Some(chat_row) = chat_rows.row(db, chat)?.filter(|chat_row| chat_row.generation < generation) else {
         return Ok(false);
     };
-    chat_row = ChatRow { epoch_no: chat_row.epoch_no + 1, head: 0, generation, ..chat_row };
+    chat_rows.store(chat, begin_epoch(db, chat_row, generation, epoch, at)?);
+    Ok(true)
+}
+
+fn begin_epoch(
+    db: &Connection,
+    before: ChatRow,
+    generation: i64,
+    epoch: &Epoch,
+    at: i64,
+) -> rusqlite::Result<ChatRow> {
+    let chat_row = ChatRow { epoch_no: before.epoch_no + 1, head: 0, generation, ..before };
     db.prepare_cached(write::ADD_EPOCH)?.execute((chat_row.id, chat_row.epoch_no, epoch.as_str(), at))?;
     db.prepare_cached(write::RESET_EPOCH)?.execute((chat_row.id, chat_row.epoch_no, generation))?;
-    chat_rows.store(chat, chat_row);
-    Ok(true)
+    Ok(chat_row)
 }
 
 fn create(

@@ -8,7 +8,7 @@ use crate::{
     agent::{AgentCommand, AgentExit, AgentInstanceId},
     hub::{
         chat::{
-            Chat,
+            Chat, Phase,
             log::Draft,
             turns::{Ending, TurnInput},
         },
@@ -70,6 +70,7 @@ impl Chat {
             return;
         }
         let behind = self.log.is_recovering()
+            || matches!(self.phase, Phase::RenewingEpoch { .. })
             || self.log.pending_bytes() > cx.limits.pending_bytes
             || self.readers.are_far_behind(cx, &self.log);
         if self.agent.pause(cx, behind) {
@@ -143,6 +144,8 @@ impl Chat {
         if cx.leaving {
             return;
         }
+        // Its output was not read to the end.
+        self.give_up_catching_up(cx);
         if matches!(exit, AgentExit::Unprompted(_))
             && let Some(turn) = self.turns.first()
         {

@@ -119,6 +119,10 @@ impl Agent {
         matches!(self.state, SlotState::Empty)
     }
 
+    pub(in crate::hub::chat) fn is_alive(&self) -> bool {
+        matches!(self.state, SlotState::Alive { .. })
+    }
+
     pub(in crate::hub::chat) fn is_stopping(&self) -> bool {
         matches!(self.state, SlotState::Stopping { .. })
     }

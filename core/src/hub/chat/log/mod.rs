@@ -358,6 +358,13 @@ impl Log {
         self.append(cx, requests, Pending { given, shown, create, events, changes, effects, origin });
     }
 
+    /// Begins a new epoch, because what was shown in the present one cannot be read again. The next append creates it.
+    pub(super) fn begin_epoch(&mut self, epoch: Epoch) {
+        (self.epoch, self.earlier_epochs) = (epoch, true);
+        (self.head, self.journalled, self.staged) = (0, 0, 0);
+        self.ring = Ring::default();
+    }
+
     /// The journal has the events up to this sequence number.
     pub(super) fn note_journalled(&mut self, seq: u64) {
         self.journalled = seq;

@@ -14,7 +14,7 @@ use crate::{
     agent::CommandId,
     hub::{chat::requests::Requests, context::Context, refusals::Refusal},
     ids::TurnId,
-    journal::{Change, ChatRecord},
+    journal::{Change, ChatRecord, Version},
     wire::{ChatBody, ControlEvent},
 };
 
@@ -51,9 +51,15 @@ impl Log {
     /// Whether the journal has lost published events: it is in another epoch, or does not have the chat, though it had.
     pub(in crate::hub::chat) fn is_lost(&self, record: Option<&ChatRecord>, creating: bool) -> bool {
         match record {
-            Some(record) => record.head.epoch != self.epoch,
+            Some(record) => record.head.epoch != self.epoch && !self.begins_epoch_after(record.version),
             None => !creating,
         }
+    }
+
+    /// Whether an append begins the present epoch that the journal does not have at this version.
+    fn begins_epoch_after(&self, version: Version) -> bool {
+        let is_after = |pending: &Pending| pending.given.is_none_or(|(_, given)| given > version);
+        self.pending.iter().any(|pending| pending.create && is_after(pending))
     }
 
     /// The journal answered with the chat's state: the recovery ends. Takes out all pending appends.
@@ -68,7 +74,8 @@ impl Log {
 
     /// Goes on in the same epoch, behind the last event that the journal or a reader has.
     pub(in crate::hub::chat) fn go_on(&mut self, record: Option<&ChatRecord>) {
-        self.staged = record.map_or(0, |record| record.head.seq).max(self.head);
+        let journalled = record.filter(|record| record.head.epoch == self.epoch);
+        self.staged = journalled.map_or(0, |record| record.head.seq).max(self.head);
     }
 
     /// Applies a committed append to the durable state without publishing it, before the epoch is reset.
@@ -94,7 +101,7 @@ impl Log {
         pending.events.retain(|event| !about_refused(event.owner.turn_id.as_ref()));
         pending.changes.retain(|change| !about_refused(turn_of(change)));
         pending.effects.retain(|effect| !about_refused(effect_turn(effect)));
-        if pending.events.is_empty() && pending.changes.is_empty() {
+        if pending.events.is_empty() && pending.changes.is_empty() && !pending.create {
             return Vec::new();
         }
         if pending.shown {

@@ -325,8 +325,14 @@ impl Turns {
         id: &StreamId,
         kind: StreamKind,
         parent_call_id: Option<&String>,
+        spooled: bool,
     ) {
-        self.work.open_stream(id, kind, parent_call_id);
+        self.work.open_stream(id, kind, parent_call_id, spooled);
+    }
+
+    /// Whether pieces of an open stream may have been shown that the journal does not have.
+    pub(in crate::hub::chat) fn has_spooled_streams(&self) -> bool {
+        self.work.has_spooled()
     }
 
     pub(in crate::hub::chat) fn close_stream(&mut self, stream: &StreamId) {

@@ -26,6 +26,8 @@ pub(in crate::hub::chat) struct Stream {
     pub(in crate::hub::chat) kind: StreamKind,
     /// The tool use of the subagent whose stream it is, if it is one's.
     pub(in crate::hub::chat) parent_call_id: Option<String>,
+    /// The stream has pieces that can be read again from the agent's spool.
+    spooled: bool,
 }
 
 /// An open tool use: the use that runs the subagent which makes it, if one does, and its id. Two subagents may give the
@@ -49,8 +51,8 @@ pub(in crate::hub::chat) struct LeftOpen {
 impl Work {
     pub(super) fn restore(work: OpenWork) -> Self {
         let of_kind = |kind| {
-            move |OpenStream { stream_id, parent_call_id }| {
-                (StreamId::from(stream_id), Stream { kind, parent_call_id })
+            move |OpenStream { stream_id, parent_call_id, spooled }| {
+                (StreamId::from(stream_id), Stream { kind, parent_call_id, spooled })
             }
         };
         let answers = work.answers.into_iter().map(of_kind(StreamKind::Answer));
@@ -58,12 +60,29 @@ impl Work {
         Self { streams: answers.chain(reasoning).collect(), tools: work.tools, changed: false }
     }
 
-    /// A piece of a stream came. The first piece opens the stream.
-    pub(super) fn open_stream(&mut self, id: &StreamId, kind: StreamKind, parent_call_id: Option<&String>) {
-        if !self.streams.contains_key(id) {
-            self.streams.insert(id.clone(), Stream { kind, parent_call_id: parent_call_id.cloned() });
-            self.changed = true;
+    /// A piece of a stream came. The first piece opens the stream. The first `spooled` one is marked, so that the journal
+    /// has the mark before a piece is shown.
+    pub(super) fn open_stream(
+        &mut self,
+        id: &StreamId,
+        kind: StreamKind,
+        parent_call_id: Option<&String>,
+        spooled: bool,
+    ) {
+        if let Some(open) = self.streams.get_mut(id) {
+            if spooled && !open.spooled {
+                (open.spooled, self.changed) = (true, true);
+            }
+            return;
         }
+        let parent_call_id = parent_call_id.cloned();
+        self.streams.insert(id.clone(), Stream { kind, parent_call_id, spooled });
+        self.changed = true;
+    }
+
+    /// Whether pieces may have been shown that the journal does not have.
+    pub(super) fn has_spooled(&self) -> bool {
+        self.streams.values().any(|stream| stream.spooled)
     }
 
     pub(super) fn close_stream(&mut self, stream: &StreamId) {
@@ -118,6 +137,7 @@ impl Work {
             let open = of_kind.map(|(id, stream)| OpenStream {
                 stream_id: String::from(&**id),
                 parent_call_id: stream.parent_call_id.clone(),
+                spooled: stream.spooled,
             });
             open.collect()
         };
