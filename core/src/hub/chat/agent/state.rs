@@ -70,8 +70,8 @@ pub(in crate::hub::chat) struct Agent {
     waiting_number: Option<u64>,
     /// Since when the agent has been without a turn and without background tasks, on the clock of `Moment::ticks_ms`.
     idle_since_ms: Option<u64>,
-    /// When a person last did something, on the clock of `Moment::ticks_ms`, while the agent works by itself: on
-    /// background tasks or in a turn of its own, and on no person's message.
+    /// When a person last did something, on the clock of `Moment::ticks_ms`, while an agent runs and no turn of a person
+    /// is open. What the agent does by itself does not change it.
     unattended_since_ms: Option<u64>,
     /// Whether the agent has background tasks and no turn.
     in_background: bool,
@@ -212,7 +212,7 @@ impl Agent {
         let now_ms = cx.now.ticks_ms;
         let has_turns = work.turns_of_people || work.agent_turn;
         self.in_background = is_alive && !has_turns && work.tasks;
-        let unattended = is_alive && !work.turns_of_people && (work.agent_turn || work.tasks);
+        let unattended = is_alive && !work.turns_of_people;
         self.unattended_since_ms = unattended.then(|| self.unattended_since_ms.unwrap_or(now_ms));
         if !has_turns {
             self.stop_waiting(cx);

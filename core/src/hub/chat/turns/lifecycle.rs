@@ -75,7 +75,6 @@ impl Chat {
         turn_id: Option<&TurnId>,
     ) -> Result<(), Refusal> {
         let unknown = || Refusal::new(ErrorCode::UnknownTurn, "no such turn is open in this chat");
-        self.agent.person_acted(cx.now.ticks_ms);
         match turn_id {
             Some(id) => {
                 let place = self.turns.place_of(id).ok_or_else(unknown)?;
@@ -93,6 +92,7 @@ impl Chat {
                 self.cancel_at(cx, Place::User(0), None);
             }
         }
+        self.agent.person_acted(cx.now.ticks_ms);
         Ok(())
     }
 
