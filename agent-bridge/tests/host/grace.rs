@@ -59,9 +59,11 @@ pub(crate) fn trials() -> Vec<Trial> {
             let mut connection = Connection::open(&fixture.run_dir());
             let end = connection.end;
             connection.until_handed_over();
-            std::fs::remove_file(fixture.workspace().join("answered")).unwrap();
+            let answered = fixture.workspace().join("answered");
+            eventually("it has answered", || answered.exists()).await;
+            std::fs::remove_file(&answered).unwrap();
             connection.write("prompt 2", true, end);
-            eventually("it has answered", || fixture.workspace().join("answered").exists()).await;
+            eventually("it has answered again", || answered.exists()).await;
             connection.write("cancel", false, end + RESULT.len() as u64 + 1);
             drop(connection);
             eventually("the agent has stopped", || alive(&fixture.mark).is_empty()).await;

@@ -68,7 +68,7 @@ fn escape_sequences_of_a_model_do_not_reach_the_terminal() {
             "--agent-command",
             r"printf '\033[31mred\033]0;title\007 \302\2332J\r\n'",
             "--dialect",
-            "text",
+            "text-raw",
         ]);
     });
     let target = format!("http://{}", gateway.address);
