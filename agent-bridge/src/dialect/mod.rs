@@ -8,6 +8,8 @@
 mod claude;
 mod codec;
 mod definition;
+mod diff;
+mod json;
 mod presets;
 mod registry;
 mod sanitize;

@@ -6,11 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use switchboard_core::wire::FileEdit;
 
-use super::{
-    diff::{Bounded, compare},
-    records::{Hunk, ToolReport, parse},
-};
-use crate::dialect::sanitize::shown_path;
+use super::records::{Hunk, ToolReport, parse};
+use crate::dialect::{diff::Change, sanitize::shown_path};
 
 /// A change to a file that the agent asked a tool to make.
 #[derive(Debug, Serialize, Deserialize)]
@@ -19,14 +16,6 @@ pub(super) struct Edit {
     /// The change as the tool's arguments describe it.
     #[serde(default)]
     asked: Change,
-}
-
-/// Changed lines, counted and as the beginning of a unified diff without file names.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Change {
-    added: u64,
-    deleted: u64,
-    diff: Bounded,
 }
 
 impl Edit {
@@ -73,17 +62,7 @@ impl Edit {
         report: Option<&ToolReport<'_>>,
     ) -> FileEdit {
         let path = shown_path(workspace, &self.path);
-        let Change { added, deleted, diff } = report.and_then(reported).unwrap_or(self.asked);
-        let shown = (!diff.text.is_empty()).then(|| format!("--- {path}\n+++ {path}\n{}", diff.text));
-        FileEdit {
-            call_id: call_id.into(),
-            tool: tool.into(),
-            path,
-            added,
-            deleted,
-            diff: shown,
-            diff_truncated: diff.truncated,
-        }
+        report.and_then(reported).unwrap_or(self.asked).file_edit(path, call_id, tool)
     }
 }
 
@@ -111,12 +90,4 @@ fn patched(hunks: &[Hunk<'_>]) -> Change {
         }
     }
     change
-}
-
-impl Change {
-    fn add_difference(&mut self, old: &str, new: &str) {
-        let (added, deleted) = compare(old, new, &mut self.diff);
-        self.added += added;
-        self.deleted += deleted;
-    }
 }

@@ -10,7 +10,7 @@ mod budget;
 mod citing;
 mod clock;
 mod decode;
-mod diff;
+
 mod edits;
 mod elicitation;
 mod encode;

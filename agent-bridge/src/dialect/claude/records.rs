@@ -3,8 +3,10 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
+
+pub(super) use crate::dialect::json::{lenient, lenient_text, parse, value};
 
 /// Any line. Parts that depend on the type of the line stay unparsed until the type is known.
 #[derive(Deserialize)]
@@ -127,14 +129,6 @@ pub(super) fn blocks(content: Option<&RawValue>) -> Vec<Block<'_>> {
     }
     let raw: Vec<&RawValue> = serde_json::from_str(content).unwrap_or_default();
     raw.into_iter().filter_map(|block| serde_json::from_str(block.get()).ok()).collect()
-}
-
-/// JSON text as a value. Text that does not fit a `Value`, for example because it is nested too deep, stays text.
-pub(super) fn value(json: &str) -> Value {
-    if json.is_empty() {
-        return Value::Null;
-    }
-    serde_json::from_str(json).unwrap_or_else(|_| json.into())
 }
 
 /// A content block of a message.
@@ -366,22 +360,4 @@ pub(super) struct ModelUsage {
     pub(super) cache_creation_input_tokens: u64,
     #[serde(rename = "costUSD")]
     pub(super) cost_usd: f64,
-}
-
-/// Reads JSON that was left unparsed. `None` if it is missing, or no `T`.
-pub(super) fn parse<'a, T: Deserialize<'a>>(raw: Option<&'a RawValue>) -> Option<T> {
-    raw.and_then(|raw| serde_json::from_str(raw.get()).ok())
-}
-
-pub(super) fn lenient<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    deserializer: D,
-) -> Result<Option<T>, D::Error> {
-    let raw = <&RawValue>::deserialize(deserializer)?;
-    Ok(serde_json::from_str(raw.get()).ok())
-}
-
-pub(super) fn lenient_text<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    lenient(deserializer).map(Option::unwrap_or_default)
 }

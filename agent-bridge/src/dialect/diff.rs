@@ -8,6 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use similar::{Algorithm, DiffTag};
+use switchboard_core::wire::FileEdit;
 
 use crate::limits::{DIFF_BYTES, DIFF_EFFORT};
 
@@ -18,9 +19,41 @@ const CONTEXT: usize = 3;
 
 /// Text of at most [`DIFF_BYTES`] that ends with a whole line.
 #[derive(Debug, Default, Serialize, Deserialize)]
-pub(super) struct Bounded {
-    pub(super) text: String,
-    pub(super) truncated: bool,
+pub(in crate::dialect) struct Bounded {
+    pub(in crate::dialect) text: String,
+    pub(in crate::dialect) truncated: bool,
+}
+
+/// Changed lines, counted and as the beginning of a unified diff without file names.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(in crate::dialect) struct Change {
+    pub(in crate::dialect) added: u64,
+    pub(in crate::dialect) deleted: u64,
+    pub(in crate::dialect) diff: Bounded,
+}
+
+impl Change {
+    /// Adds the difference between two texts.
+    pub(in crate::dialect) fn add_difference(&mut self, old: &str, new: &str) {
+        let (added, deleted) = compare(old, new, &mut self.diff);
+        self.added += added;
+        self.deleted += deleted;
+    }
+
+    /// The change as clients see it. `path` is the file's path as clients see it.
+    pub(in crate::dialect) fn file_edit(self, path: String, call_id: &str, tool: &str) -> FileEdit {
+        let Self { added, deleted, diff } = self;
+        let shown = (!diff.text.is_empty()).then(|| format!("--- {path}\n+++ {path}\n{}", diff.text));
+        FileEdit {
+            call_id: call_id.into(),
+            tool: tool.into(),
+            path,
+            added,
+            deleted,
+            diff: shown,
+            diff_truncated: diff.truncated,
+        }
+    }
 }
 
 /// A changed place: a range of old lines, and the range of new lines that replaces it.
@@ -31,7 +64,7 @@ type Place = (Range<usize>, Range<usize>);
 ///
 /// Large texts are compared around the lines that each has once. Where that leaves too much to compare, the lines
 /// between count as replaced, so the difference may be larger than the smallest possible.
-pub(super) fn compare(old: &str, new: &str, diff: &mut Bounded) -> (u64, u64) {
+pub(in crate::dialect) fn compare(old: &str, new: &str, diff: &mut Bounded) -> (u64, u64) {
     let old: Vec<&str> = old.split_inclusive('\n').collect();
     let new: Vec<&str> = new.split_inclusive('\n').collect();
     let mut search = Search { old: &old, new: &new, places: Vec::new(), effort: DIFF_EFFORT };
