@@ -208,7 +208,7 @@ impl Agent {
     /// Releases a reserved slot that no turn needs any more, and marks the agent as idle or busy. Called after each
     /// change of the turns or the agent.
     pub(in crate::hub::chat) fn review_slot(&mut self, cx: &mut Context, work: AgentWork) {
-        let is_alive = matches!(self.state, SlotState::Alive { .. });
+        let is_alive = self.is_alive();
         let now_ms = cx.now.ticks_ms;
         let has_turns = work.turns_of_people || work.agent_turn;
         self.in_background = is_alive && !has_turns && work.tasks;
